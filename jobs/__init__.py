@@ -1,0 +1,1 @@
+"""Jobs that run on a laptop or a cluster, one file each."""

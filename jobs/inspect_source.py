@@ -1,0 +1,129 @@
+"""`vdp inspect`: what a source really holds, video by video.
+
+Every video is decoded whole in an isolated process. A readable one is listed with its size as
+displayed; any other with the reason for which it is rejected. Rejecting is a finding, not a
+failure: the exit code stays 0.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from video_platform.datasets.config import SourceConfig
+from video_platform.datasets.record import Record
+from video_platform.datasets.source import open_source, read_media
+from video_platform.errors import MediaError
+from video_platform.video.isolate import IsolatedDecoder
+from video_platform.video.limits import MediaLimits, reject
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What is known of one video; as JSON, one line of `vdp inspect --json`."""
+
+    path: str
+    """Its path within the source."""
+
+    status: Literal["ok", "rejected"]
+    """Whether it can be decoded from end to end."""
+
+    reason: str | None = None
+    """Why it is rejected: one of `video_platform.video.limits.REASONS`."""
+
+    frames: int | None = None
+    """Frames counted by decoding."""
+
+    width: int | None = None
+    """Width in pixels as displayed."""
+
+    height: int | None = None
+    """Height in pixels as displayed."""
+
+    fps: float | None = None
+    """Mean frame rate; None for a single frame too."""
+
+    duration_s: float | None = None
+    """Length in seconds."""
+
+    codec: str | None = None
+    """Canonical codec name."""
+
+    rotation: int | None = None
+    """Degrees clockwise from the stored to the displayed picture."""
+
+
+def run(source: SourceConfig, *, limits: MediaLimits | None = None, as_json: bool = False) -> None:
+    """Print what a source holds: a table, or one JSON object a line as they are found."""
+    limits = limits or MediaLimits()
+    records = open_source(source)
+    if as_json:
+        for finding in inspect_records(records, limits):
+            print(json.dumps(dataclasses.asdict(finding)), flush=True)
+        return
+    findings = list(
+        track(
+            inspect_records(records, limits),
+            description="inspecting",
+            total=len(records),
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+    console = Console()
+    console.print(_table(findings))
+    readable = sum(finding.status == "ok" for finding in findings)
+    console.print(f"{readable} ok, {len(findings) - readable} rejected")
+
+
+def inspect_records(records: Iterable[Record], limits: MediaLimits) -> Iterator[Finding]:
+    """Decode each video of a source, one after the other, and say what it holds."""
+    with IsolatedDecoder(limits) as decoder:
+        for record in records:
+            try:
+                yield _inspect(record, decoder)
+            except MediaError as error:
+                yield Finding(path=record.id, status="rejected", reason=error.reason)
+
+
+def _inspect(record: Record, decoder: IsolatedDecoder) -> Finding:
+    """Decode one video; too large a one is not even fetched."""
+    if record.size_bytes > decoder.limits.max_bytes:
+        raise reject("too_large", f"{record.size_bytes} bytes")
+    info = decoder.probe(read_media(record))
+    return Finding(
+        path=record.id,
+        status="ok",
+        frames=info.frames,
+        width=info.width,
+        height=info.height,
+        fps=info.fps,
+        duration_s=info.duration_s,
+        codec=info.codec,
+        rotation=info.rotation,
+    )
+
+
+def _table(findings: Iterable[Finding]) -> Table:
+    """Lay findings out for a person."""
+    table = Table("video", "frames", "size", "frames/s", "seconds", "codec", "turned", "rejected")
+    for found in findings:
+        if found.status == "rejected":
+            table.add_row(Text(found.path), *[""] * 6, Text(found.reason or "", style="red"))
+            continue
+        table.add_row(
+            Text(found.path),
+            str(found.frames),
+            f"{found.width} x {found.height}",
+            "" if found.fps is None else f"{found.fps:.3f}",
+            f"{found.duration_s:.2f}",
+            found.codec,
+            f"{found.rotation}°" if found.rotation else "",
+            "",
+        )
+    return table

@@ -1,0 +1,221 @@
+"""The one recipe format: a YAML file whose sections describe the whole road from videos to clips.
+
+Each job reads the sections it needs; a section that a job needs and the recipe lacks is an error
+that names it. Importing this file needs nothing heavy, so that a recipe is checked at once.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jobs.evaluation_config import EvaluationConfig
+from video_models.autoencoder.config import AutoencoderConfig
+from video_models.diffusion.config import SamplingConfig, TimestepConfig
+from video_models.objectives.config import ReconstructionConfig
+from video_models.text.config import TextConfig
+from video_models.transformer.config import TransformerConfig
+from video_platform.batches.config import LoaderConfig
+from video_platform.cluster_config import ClusterConfig
+from video_platform.datasets.config import SourceConfig
+from video_platform.errors import ConfigError
+from video_platform.latents.config import CacheConfig
+from video_platform.shapes.world import WorldConfig
+from video_platform.tracking.config import TrackingConfig
+from video_platform.training.config import TrainingConfig
+from video_platform.video.limits import MediaLimits
+from video_platform.video.policy import PixelPolicy
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShapesSection:
+    """The synthetic dataset that `vdp shapes` writes to `source.url`."""
+
+    world: WorldConfig
+    """What the clips show."""
+
+    format: str = "folder"
+    """How they are laid out: folder, webdataset or manifest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoencoderSection:
+    """The 3D causal autoencoder: where it is, and how it is trained."""
+
+    path: str | None = None
+    """Its folder, ours or a published one: `train-autoencoder` writes it, every other job reads
+    it. None is `<project>/autoencoder`."""
+
+    preset: str | None = None
+    """The size to train, by name in `video_models.presets.AUTOENCODERS`; or give `config`."""
+
+    config: AutoencoderConfig | None = None
+    """The size to train, spelled out."""
+
+    training: TrainingConfig | None = None
+    """How it is trained; not needed for one that exists."""
+
+    loss: ReconstructionConfig = ReconstructionConfig()
+    """What it is trained for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The text-to-video model: its transformer, and how it is sampled unless told otherwise."""
+
+    out: str | None = None
+    """The model folder that `pretrain` writes and later jobs read; None is `<project>/model`."""
+
+    preset: str | None = None
+    """The transformer's size by name in `video_models.presets.TRANSFORMERS`; its latent channels
+    and text width follow the cache. Or give `transformer`."""
+
+    transformer: TransformerConfig | None = None
+    """The transformer's size, spelled out."""
+
+    sampling: SamplingConfig = SamplingConfig()
+    """Sampler, steps and guidance scale that are stored in the model folder."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainSection:
+    """Flow matching on the latent cache."""
+
+    training: TrainingConfig
+    """How long, how fast, in which pieces."""
+
+    timesteps: TimestepConfig = TimestepConfig()
+    """The density of training times."""
+
+    caption_dropout: float = 0.1
+    """Share of samples trained without their caption, for classifier-free guidance."""
+
+    held_out: float = 0.02
+    """Share of the cached clips that are kept for the held-out loss, never trained on."""
+
+    sample_prompts: tuple[str, ...] = ()
+    """Prompts that are sampled during training, every `training.sample_every` steps."""
+
+    def __post_init__(self) -> None:
+        """Check the shares."""
+        for name in ("caption_dropout", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r}; it must be in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillSection:
+    """From a guided teacher to a student of a few unguided steps."""
+
+    out: str | None = None
+    """The student's model folder; None is `<project>/student`."""
+
+    teacher: str | None = None
+    """The teacher's model folder; None is `model.out`."""
+
+    guidance: TrainingConfig | None = None
+    """The first stage: one network learns the guided velocity at the teacher's default scale."""
+
+    progressive: TrainingConfig | None = None
+    """Each later stage: a student learns two steps of its teacher in one."""
+
+    steps: tuple[int, ...] = (16, 8, 4)
+    """Student steps of each progressive stage; each half of the one before, the first half of
+    the teacher's."""
+
+    timesteps: TimestepConfig = TimestepConfig(density="uniform")
+    """The density of times in the guidance stage."""
+
+    def __post_init__(self) -> None:
+        """Check that the stages halve."""
+        for longer, shorter in zip(self.steps, self.steps[1:], strict=False):
+            if longer != 2 * shorter:
+                raise ValueError(f"steps = {self.steps!r}; each must be half of the one before")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that the jobs read."""
+
+    name: str
+    """What the runs are called."""
+
+    project: str = "outputs"
+    """Local folder for what the recipe does not place elsewhere: models, checkpoints, reports,
+    and the tracking database."""
+
+    shapes: ShapesSection | None = None
+    """The synthetic world, where there is one."""
+    source: SourceConfig | None = None
+    """The videos."""
+    pixels: PixelPolicy | None = None
+    """Size, rate and length of the clips that videos become."""
+    limits: MediaLimits = MediaLimits()
+    """Which media files are refused."""
+    text: TextConfig = TextConfig()
+    """The text encoder."""
+    cache: CacheConfig | None = None
+    """The latent cache."""
+    autoencoder: AutoencoderSection = AutoencoderSection()
+    """The autoencoder."""
+    model: ModelSection = ModelSection()
+    """The text-to-video model."""
+    pretrain: PretrainSection | None = None
+    """How the model is trained."""
+    distill: DistillSection | None = None
+    """How its student is made."""
+    evaluate: EvaluationConfig | None = None
+    """How models are judged."""
+    loader: LoaderConfig = LoaderConfig()
+    """How training reads ahead."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where Ray runs, and with how many workers."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where runs are tracked."""
+
+    @property
+    def folder(self) -> Path:
+        """The project folder."""
+        return Path(self.project)
+
+    @property
+    def autoencoder_folder(self) -> Path:
+        """Where the autoencoder is."""
+        return Path(self.autoencoder.path or self.folder / "autoencoder")
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the trained model is."""
+        return Path(self.model.out or self.folder / "model")
+
+    @property
+    def student_folder(self) -> Path:
+        """Where the distilled model is."""
+        out = self.distill.out if self.distill else None
+        return Path(out or self.folder / "student")
+
+
+def needed(section: T | None, key: str, job: str) -> T:
+    """Return a section or value of the recipe that a job cannot do without.
+
+    Raises:
+        ConfigError: the recipe lacks it.
+    """
+    if section is None:
+        raise ConfigError(f"{job} needs {key}; add it to the recipe or give {key}=...")
+    return section
+
+
+def sized(section: Any, explicit: str, presets: dict[str, T], key: str) -> T:
+    """Return the size that a section names by preset or spells out.
+
+    Raises:
+        ConfigError: neither or both are given, or the preset is unknown.
+    """
+    from video_platform.config import pick
+
+    spelled: T | None = getattr(section, explicit)
+    if (spelled is None) == (section.preset is None):
+        raise ConfigError(f"give either {key}.preset or {key}.{explicit}, and not both")
+    return spelled if spelled is not None else pick(presets, section.preset, f"{key}.preset")

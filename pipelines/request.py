@@ -1,0 +1,130 @@
+"""What is asked of a model, checked against what the model can do before anything is computed."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from pipelines.model_folder import ModelCard
+from video_models.autoencoder.config import AutoencoderConfig
+from video_models.diffusion.config import SamplingConfig
+from video_models.transformer.config import TransformerConfig
+from video_platform.errors import ConfigError
+
+
+class RequestError(ConfigError, ValueError):
+    """A model cannot do what was asked; the message says what it can."""
+
+
+class Wish(TypedDict, total=False):
+    """What a caller asks for; what is left out or None is as the model folder says."""
+
+    num_frames: int | None
+    """Frames in the clip."""
+    height: int | None
+    """Height in pixels."""
+    width: int | None
+    """Width in pixels."""
+    steps: int | None
+    """Steps from noise to clip."""
+    guidance: float | None
+    """Scale of classifier-free guidance; 1 is off."""
+    sampler: str | None
+    """A name in `video_models.diffusion.samplers.SAMPLERS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A wish that the model can fulfil, with nothing left open."""
+
+    num_frames: int
+    """Frames in the clip."""
+    height: int
+    """Height in pixels."""
+    width: int
+    """Width in pixels."""
+    sampling: SamplingConfig
+    """Sampler, steps, guidance, shift."""
+    latent_shape: tuple[int, int, int, int]
+    """Channels, frames, rows and columns of the latents."""
+
+
+def settle(
+    wish: Wish, card: ModelCard, autoencoder: AutoencoderConfig, transformer: TransformerConfig
+) -> Request:
+    """Fill in the model's defaults and check the result.
+
+    Raises:
+        RequestError: a size, a number of steps, a scale or a sampler is not possible.
+    """
+    unknown = sorted(wish.keys() - Wish.__annotations__.keys())
+    if unknown:
+        raise RequestError(
+            f"unknown option {unknown[0]!r}; known: {', '.join(sorted(Wish.__annotations__))}"
+        )
+    frames, height, width = (
+        getattr(card.clip, name) if given is None else given
+        for name, given in (
+            ("frames", wish.get("num_frames")),
+            ("height", wish.get("height")),
+            ("width", wish.get("width")),
+        )
+    )
+    return Request(
+        num_frames=frames,
+        height=height,
+        width=width,
+        sampling=_sampling(wish, card, transformer),
+        latent_shape=_latent_shape(frames, height, width, autoencoder, transformer),
+    )
+
+
+def _sampling(wish: Wish, card: ModelCard, transformer: TransformerConfig) -> SamplingConfig:
+    from video_models.diffusion.samplers import SAMPLERS
+
+    given: dict[str, Any] = {key: wish.get(key) for key in ("steps", "guidance", "sampler")}
+    try:
+        sampling = dataclasses.replace(
+            card.sampling, **{key: value for key, value in given.items() if value is not None}
+        )
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    if card.guidance_baked and not transformer.guidance_embedding and sampling.guidance != 1:
+        raise RequestError(
+            f"guidance={sampling.guidance:g} was asked of {card.name!r}, a student that has "
+            "guidance baked in; a second helping would distort it, so leave guidance out"
+        )
+    if sampling.sampler not in SAMPLERS:
+        raise RequestError(
+            f"unknown sampler {sampling.sampler!r}; known: {', '.join(sorted(SAMPLERS))}"
+        )
+    return sampling
+
+
+def _latent_shape(
+    frames: int,
+    height: int,
+    width: int,
+    autoencoder: AutoencoderConfig,
+    transformer: TransformerConfig,
+) -> tuple[int, int, int, int]:
+    patch_frames, patch_rows, patch_columns = transformer.patch_size
+    side = autoencoder.spatial_factor
+    for name, size, multiple in (
+        ("height", height, side * patch_rows),
+        ("width", width, side * patch_columns),
+    ):
+        if size < multiple or size % multiple:
+            below = max(size // multiple, 1) * multiple
+            raise RequestError(
+                f"{name}={size} does not fit this model; allowed are multiples of {multiple} "
+                f"pixels, such as {below} and {below + multiple}"
+            )
+    step = autoencoder.temporal_factor
+    allowed = [1 + step * (n * patch_frames - 1) for n in range(1, 4)]
+    latent_frames, rest = divmod(frames - 1, step)
+    if frames < 1 or rest or (latent_frames + 1) % patch_frames:
+        raise RequestError(
+            f"num_frames={frames} does not fit this model; allowed are "
+            f"{', '.join(map(str, allowed))}, ... ({allowed[0]} + {step * patch_frames} n)"
+        )
+    return autoencoder.latent_shape(frames, height, width)

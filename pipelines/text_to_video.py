@@ -1,0 +1,260 @@
+"""A prompt in, a clip out.
+
+    model = TextToVideo.open("outputs/model")
+    clip = model("a red circle moves right", seed=1)
+
+    prompt -> text encoder -> transformer, from noise to latents in steps -> autoencoder -> frames
+
+Each clip's noise comes from its own seed on the CPU, so neither the device nor the clips beside it
+in a batch change it.
+
+Legend: B clips, C latent channels, (T, H, W) latent frames, rows, columns.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Unpack, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.clip import Clip, prompt_hash
+from pipelines.model_folder import ModelCard, ModelFolder
+from pipelines.request import Request, RequestError, Wish, settle
+from video_models.autoencoder.model import Autoencoder
+from video_models.diffusion.guidance import VelocityFunction, conditioned, guided
+from video_models.diffusion.noise import initial_noise
+from video_models.diffusion.samplers import SAMPLERS
+from video_models.diffusion.timesteps import sampling_grid
+from video_models.text.batch import TextBatch, pad_text
+from video_models.text.encoder import open_text_encoder
+from video_models.text.protocol import TextEncoder
+from video_models.transformer.model import VideoTransformer
+from video_platform.errors import ConfigError
+
+PIXELS_AT_ONCE = 1 << 24
+"""Most pixels, over all frames, that are decoded in one go."""
+
+OnStep = Callable[[int, int], None]
+"""Told after every step: how many are done, and of how many."""
+
+
+class TextToVideo:
+    """A model that is ready to generate.
+
+    Attributes:
+        card: what the model folder says about the model.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        *,
+        autoencoder: Autoencoder,
+        transformer: VideoTransformer,
+        text_encoder: TextEncoder,
+        identity: str = "",
+    ) -> None:
+        self.card = card
+        self.autoencoder = autoencoder.eval()
+        self.transformer = transformer.eval()
+        self.text_encoder = text_encoder
+        self.identity = identity
+        self._check_text()
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "TextToVideo":
+        """Open a model folder.
+
+        Args:
+            folder: where the model is.
+            device: where to compute; None takes a GPU if there is one.
+            dtype: of the transformer; None is bfloat16 on a GPU and float32 on the CPU. The
+                autoencoder stays in float32.
+
+        Raises:
+            ConfigError: it is not a model folder, or its parts do not belong together.
+        """
+        opened = ModelFolder.open(folder)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        try:
+            text_encoder = open_text_encoder(opened.card.text)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the text encoder of {str(folder)!r}: {error}") from None
+        return cls(
+            opened.card,
+            autoencoder=opened.autoencoder().to(device),
+            transformer=opened.transformer().to(device, dtype),
+            text_encoder=text_encoder,
+            identity=opened.identity,
+        )
+
+    @overload
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        seed: int | Sequence[int] = 0,
+        negative_prompt: str = "",
+        on_step: OnStep | None = None,
+        **wish: Unpack[Wish],
+    ) -> Clip: ...
+    @overload
+    def __call__(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        seed: int | Sequence[int] = 0,
+        negative_prompt: str = "",
+        on_step: OnStep | None = None,
+        **wish: Unpack[Wish],
+    ) -> list[Clip]: ...
+    def __call__(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
+        *,
+        seed: int | Sequence[int] = 0,
+        negative_prompt: str = "",
+        on_step: OnStep | None = None,
+        **wish: Unpack[Wish],
+    ) -> Clip | list[Clip]:
+        """Generate a clip for a prompt, or one for each of several.
+
+        Args:
+            prompt: what to show; a list is generated as one batch.
+            seed: where the noise comes from; one number for all clips, or one for each.
+            negative_prompt: what guidance leads away from.
+            on_step: told after every step.
+            **wish: size, length, steps, guidance, sampler; see `Wish`.
+
+        Raises:
+            RequestError: the model cannot do what was asked.
+        """
+        request = self.settle(**wish)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(prompts):
+            raise RequestError(f"{len(prompts)} prompts with {len(seeds)} seeds; give one each")
+        if not prompts:
+            return []
+        clips = self._generate(prompts, seeds, negative_prompt, request, on_step)
+        return clips[0] if isinstance(prompt, str) else clips
+
+    def settle(self, **wish: Unpack[Wish]) -> Request:
+        """Return what a call with these options would do.
+
+        Raises:
+            RequestError: the model cannot do it.
+        """
+        return settle(wish, self.card, self.autoencoder.config, self.transformer.config)
+
+    @torch.inference_mode()
+    def _generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        negative: str,
+        request: Request,
+        on_step: OnStep | None,
+    ) -> list[Clip]:
+        noise = torch.stack([initial_noise(seed, request.latent_shape) for seed in seeds])
+        velocity = self._velocity(prompts, negative, request)
+        frames = self._decode(self._sample(velocity, noise, request, on_step))
+        return [
+            Clip(
+                frames=shown,
+                fps=self.card.clip.fps,
+                provenance=self._provenance(prompt, seed, request),
+            )
+            for shown, prompt, seed in zip(frames, prompts, seeds, strict=True)
+        ]
+
+    def _check_text(self) -> None:
+        """Refuse an encoder that is not the one that the model was trained with."""
+        found, expected = dict(self.text_encoder.identity), dict(self.card.text_identity)
+        differing = [key for key in expected if found.get(key) != expected[key]]
+        if differing:
+            raise ConfigError(
+                f"{self.card.name!r} was trained with another text encoder; "
+                + "; ".join(f"{k}: {found.get(k)!r}, not {expected[k]!r}" for k in differing)
+            )
+
+    def _velocity(
+        self, prompts: Sequence[str], negative: str, request: Request
+    ) -> VelocityFunction:
+        """Return the velocity of latents (B, C, T, H, W) at times (B,), guided where asked."""
+        weights = next(self.transformer.parameters())
+        texts = self._encode([*prompts, negative]).to(weights.device, weights.dtype)
+        text, empty = texts[: len(prompts)], texts[len(prompts) :]
+        scale = request.sampling.guidance
+
+        def network(x: Tensor, t: Tensor, text: Tensor, **condition: Any) -> Tensor:
+            v: Tensor = self.transformer(x.to(weights.dtype), t, text, **condition)
+            return v.to(x.dtype)
+
+        if self.transformer.config.guidance_embedding:
+            scales = torch.full((len(prompts),), scale, device=weights.device)
+            return conditioned(network, text, guidance=scales)
+        return guided(network, text, empty, scale)
+
+    def _encode(self, prompts: Sequence[str]) -> TextBatch:
+        """Return the prompts' embeddings, each distinct prompt encoded once."""
+        distinct = list(dict.fromkeys(prompts))
+        known = dict(zip(distinct, self.text_encoder.encode(distinct), strict=True))
+        return pad_text([known[prompt] for prompt in prompts], self.text_encoder.max_tokens)
+
+    def _sample(
+        self, velocity: VelocityFunction, noise: Tensor, request: Request, on_step: OnStep | None
+    ) -> Tensor:
+        """Return normalised latents."""
+        sampling = request.sampling
+        device = next(self.transformer.parameters()).device
+        return SAMPLERS[sampling.sampler](
+            velocity,
+            noise.to(device),
+            sampling_grid(sampling.steps, shift=sampling.shift),
+            callback=None
+            if on_step is None
+            else lambda index, _time, _x: on_step(index + 1, sampling.steps),
+        )
+
+    def _decode(self, latents: Tensor) -> list[NDArray[np.uint8]]:
+        """Return the frames of each clip."""
+        device = self.autoencoder.latent_mean.device
+        frames: list[NDArray[np.uint8]] = []
+        factor = self.autoencoder.config.temporal_factor * self.autoencoder.config.spatial_factor**2
+        at_once = max(1, PIXELS_AT_ONCE // (latents[0, 0].numel() * factor))
+        for group in torch.split(latents, at_once):
+            video = self.autoencoder.decode(
+                self.autoencoder.denormalise(group.to(device, torch.float32))
+            )
+            frames += list(to_frames(video))
+        return frames
+
+    def _provenance(self, prompt: str, seed: int, request: Request) -> dict[str, Any]:
+        return {
+            "model": self.card.name,
+            "model_identity": self.identity,
+            "run_id": self.card.run_id,
+            "seed": seed,
+            "sampler": request.sampling.sampler,
+            "steps": request.sampling.steps,
+            "guidance": request.sampling.guidance,
+            "prompt_sha256": prompt_hash(prompt),
+        }
+
+
+def to_frames(video: Tensor) -> NDArray[np.uint8]:
+    """Turn videos (B, 3, T, H, W) in [-1, 1] into frames (B, T, H, W, 3), clamped."""
+    frames = (video.clamp(-1, 1) + 1) * 127.5
+    array: NDArray[np.uint8] = frames.round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+    return array

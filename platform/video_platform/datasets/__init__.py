@@ -1,0 +1,1 @@
+"""Captioned videos in any layout, read as one list of records."""

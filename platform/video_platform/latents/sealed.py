@@ -1,0 +1,51 @@
+"""JSON files that carry their own checksum, and the one spelling of JSON that hashes are taken of.
+
+    {"...": ..., "sha256": hash of everything else}
+
+A flipped byte in a commit, a spec or a snapshot is found when the file is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from video_platform.errors import CorruptCacheError
+
+_SEAL = "sha256"
+
+
+def canonical_json(value: Any) -> bytes:
+    """Spell a JSON value in the one way that hashes are taken of: sorted keys, no spaces."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def seal(body: Mapping[str, Any]) -> bytes:
+    """Write a JSON object with its checksum."""
+    assert _SEAL not in body, f"the key {_SEAL!r} is taken by the seal"
+    return canonical_json({**body, _SEAL: digest(body)}) + b"\n"
+
+
+def unseal(data: bytes, key: str) -> dict[str, Any]:
+    """Read what `seal` wrote, the checksum still in it.
+
+    Raises:
+        CorruptCacheError: the bytes are not what was sealed.
+    """
+    try:
+        body = json.loads(data)
+        claimed = body.pop(_SEAL)
+        intact = bool(digest(body) == claimed)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CorruptCacheError(f"{key} is damaged: it is no sealed JSON file") from None
+    if not intact:
+        raise CorruptCacheError(f"{key} is damaged: its content does not match its checksum")
+    return {**body, _SEAL: claimed}

@@ -1,0 +1,72 @@
+"""Tensors to the bytes of a safetensors file and back, with a checksum for each tensor.
+
+The format has no checksum of its own, and its readers take a flipped byte without a word; so every
+tensor is written down with its place and its CRC, and read back through `unpack`, which checks.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import save
+
+from video_platform.errors import CorruptCacheError
+from video_platform.latents.records import Shard, TensorRecord
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def pack(
+    tensors: Mapping[str, torch.Tensor], *, bucket: str, unit: str
+) -> tuple[str, bytes, dict[str, TensorRecord]]:
+    """Write tensors as one safetensors file.
+
+    Returns:
+        its content-addressed key, its bytes, and where each tensor lies in them.
+    """
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    key = f"data/{bucket}/{unit}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
+    (header_bytes,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + header_bytes])
+    records = {}
+    for name, tensor in tensors.items():
+        start, end = (8 + header_bytes + offset for offset in header[name]["data_offsets"])
+        records[name] = TensorRecord(
+            key=key,
+            offset=start,
+            length=end - start,
+            crc32=zlib.crc32(data[start:end]),
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+        )
+    return key, data, records
+
+
+def describe(data: bytes) -> Shard:
+    """Return size and hash of a shard."""
+    return Shard(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def unpack(data: bytes | memoryview, record: TensorRecord, *, where: str) -> torch.Tensor:
+    """Return a tensor in float32 from its bytes.
+
+    Raises:
+        CorruptCacheError: the bytes are too few, or not those that were written.
+    """
+    if len(data) != record.length:
+        raise CorruptCacheError(
+            f"{where}: {record.key} ends within the {record.length} bytes at {record.offset}; "
+            "the shard is truncated, see `vdp cache verify`"
+        )
+    if zlib.crc32(data) != record.crc32:
+        raise CorruptCacheError(
+            f"{where}: the {record.length} bytes at {record.offset} of {record.key} do not match "
+            "their checksum; the shard is damaged, see `vdp cache verify`"
+        )
+    if not record.length:
+        return torch.empty(record.shape)
+    flat = torch.frombuffer(bytearray(data), dtype=DTYPES[record.dtype])
+    return flat.reshape(record.shape).float()

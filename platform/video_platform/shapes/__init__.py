@@ -1,0 +1,1 @@
+"""A synthetic captioned world whose every clip comes with its ground truth."""

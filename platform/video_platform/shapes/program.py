@@ -1,0 +1,190 @@
+"""The ground truth of one clip: what is where and how it moves, drawn from (seed, index)."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from video_platform.shapes.geometry import SHAPES
+from video_platform.shapes.world import (
+    MARGIN,
+    MOTIONS,
+    Combination,
+    WorldConfig,
+    held_out_combinations,
+    trained_combinations,
+)
+
+Floats = NDArray[np.float64]
+
+GAP = 0.08
+"""Room kept free between two objects, as a share of the frame's side."""
+
+_SHRINK = 0.55
+_DRAWS_AT_ONCE = 256
+_MOST_DRAWS = 200
+_NUMBERS = ("radius", "x", "y", "vx", "vy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingShape:
+    """One object; its centre is at (x + frame * vx, y + frame * vy)."""
+
+    colour: str
+    shape: str
+    motion: str
+    radius: float
+    """Of the circle with the same area, in pixels."""
+    x: float
+    """Centre in the first frame, in pixels from the left."""
+    y: float
+    """Centre in the first frame, in pixels from the top."""
+    vx: float
+    """Pixels to the right a frame."""
+    vy: float
+    """Pixels down a frame."""
+
+    @property
+    def combination(self) -> Combination:
+        """What a caption says about this object."""
+        return Combination(self.colour, self.shape, self.motion)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Everything that it takes to draw a clip."""
+
+    size: int
+    frames: int
+    fps: float
+    background: str
+    objects: tuple[MovingShape, ...]
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """What a caption says about each object."""
+        return tuple(each.combination for each in self.objects)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dicts and lists; `Program.from_json` reads them back."""
+        return {**asdict(self), "objects": [asdict(each) for each in self.objects]}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "Program":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: a key is missing or unknown.
+        """
+        try:
+            objects = tuple(MovingShape(**each) for each in tree["objects"])
+            return cls(**{**tree, "objects": objects})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{tree!r} is not a program: {error}") from None
+
+
+def program_at(config: WorldConfig, index: int, *, held_out: bool = False) -> Program:
+    """Draw the program of clip `index`.
+
+    Args:
+        config: the world.
+        index: 0 or more; not limited to `config.num_clips`.
+        held_out: show a withheld combination instead of trained ones.
+
+    Raises:
+        ValueError: the world withholds nothing, or the objects do not fit into the frame.
+    """
+    pool = held_out_combinations(config) if held_out else trained_combinations(config)
+    if not pool:
+        raise ValueError(f"held_out={config.held_out!r} withholds no combination: raise it")
+    rng = np.random.default_rng((config.seed, index, int(held_out)))
+    return draw_program(config, pool[int(rng.integers(len(pool)))], rng)
+
+
+def draw_program(config: WorldConfig, first: Combination, rng: np.random.Generator) -> Program:
+    """Draw a program whose first object is `first`; the others show trained combinations."""
+    count = int(rng.integers(config.min_objects, config.max_objects, endpoint=True))
+    # Each is always drawn, so that one knob does not shift the draws behind it.
+    alike = bool(rng.random() < config.copies)
+    combinations = [first] * count if alike else _companions(config, first, count, rng)
+    for _ in range(_MOST_DRAWS):
+        layout = _draw_layout(config, combinations, alike, rng)
+        if layout is not None:
+            return Program(
+                size=config.size,
+                frames=config.frames,
+                fps=config.fps,
+                background=config.background,
+                objects=layout,
+            )
+    raise ValueError(
+        f"{count} objects do not fit into {config.size} px: lower max_objects, radius or travel"
+    )
+
+
+def _companions(
+    config: WorldConfig, first: Combination, count: int, rng: np.random.Generator
+) -> list[Combination]:
+    """Draw trained combinations to go with `first`, each object of another colour."""
+    chosen = [first]
+    while len(chosen) < count:
+        taken = {each.colour for each in chosen}
+        free = [each for each in trained_combinations(config) if each.colour not in taken]
+        chosen.append(free[int(rng.integers(len(free)))])
+    return chosen
+
+
+def _box(shape: str) -> Floats:
+    """Reach of a shape of radius 1 to the left, top, right and bottom."""
+    outline = SHAPES[shape]
+    return np.array([outline.half_width, outline.above, outline.half_width, outline.below])
+
+
+def _draw_layout(
+    config: WorldConfig, combinations: list[Combination], alike: bool, rng: np.random.Generator
+) -> tuple[MovingShape, ...] | None:
+    """Draw sizes, speeds and places; None when no place was found for these sizes."""
+    count = len(combinations)
+    scale = config.size * count**-_SHRINK
+    radii = rng.uniform(*config.radius, count) * scale
+    speeds = rng.uniform(*config.travel, count) * scale / (config.frames - 1)
+    if alike:
+        radii[:], speeds[:] = radii[0], speeds[0]
+    velocities = np.array([MOTIONS[each.motion] for each in combinations]) * speeds[:, None]
+    boxes = np.array([_box(each.shape) for each in combinations]) * radii[:, None]
+    starts = _place(config, boxes, velocities, rng)
+    if starts is None:
+        return None
+    numbers = np.concatenate([radii[:, None], starts, velocities], axis=1).round(4)
+    return tuple(
+        MovingShape(**each._asdict(), **dict(zip(_NUMBERS, row, strict=True)))
+        for each, row in zip(combinations, numbers.tolist(), strict=True)
+    )
+
+
+def _place(
+    config: WorldConfig, boxes: Floats, velocities: Floats, rng: np.random.Generator
+) -> Floats | None:
+    """Draw starting points (count, 2) from which no object leaves the frame or nears another."""
+    way = velocities * (config.frames - 1)
+    edge = MARGIN * config.size
+    low = edge + boxes[:, :2] + np.maximum(-way, 0)
+    high = config.size - edge - boxes[:, 2:] - np.maximum(way, 0)
+    starts = rng.uniform(low, high, (_DRAWS_AT_ONCE, *low.shape))  # (draws, count, 2)
+    apart = _stay_apart(starts, boxes, velocities, config)
+    first: Floats = starts[int(np.argmax(apart))]
+    return first if apart.any() else None
+
+
+def _stay_apart(
+    starts: Floats, boxes: Floats, velocities: Floats, config: WorldConfig
+) -> NDArray[np.bool_]:
+    """Say for each draw whether all boxes keep their distance in every frame."""
+    time = np.arange(config.frames)[:, None, None]
+    centres = starts[:, None] + time * velocities  # (draws, T, count, 2)
+    near, far = centres - boxes[:, :2], centres + boxes[:, 2:]
+    gaps = np.maximum(near[:, :, :, None] - far[:, :, None], near[:, :, None] - far[:, :, :, None])
+    apart = np.asarray((gaps >= GAP * config.size).any(axis=-1))  # (draws, T, count, count)
+    first, second = np.triu_indices(len(boxes), k=1)
+    return np.asarray(apart[:, :, first, second].all(axis=(1, 2)))

@@ -1,0 +1,116 @@
+"""The knobs of a training run, checked before anything heavy is imported."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, how fast and in which pieces a network is trained."""
+
+    steps: int
+    """Optimiser steps in the whole run."""
+    batch_size: int
+    """Samples that make up one optimiser step, over all workers together."""
+    micro_batch_size: int
+    """Samples that one worker sends through the network at once. How often a worker accumulates
+    follows from it: batch_size / (workers x micro_batch_size)."""
+    seed: int = 0
+    """Root of every random draw: order of samples, noise, timesteps, dropout, initial weights."""
+
+    learning_rate: float = 1e-4
+    """Peak learning rate, reached after the warm-up."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from near zero."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """What the learning rate does after the warm-up."""
+    final_learning_rate_fraction: float = 0.1
+    """Where `cosine` ends, as a fraction of the peak."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's first and second moment."""
+    epsilon: float = 1e-8
+    """Term that keeps AdamW's division finite."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices and kernels; vectors (norms, biases) never decay."""
+    clip_norm: float | None = 1.0
+    """Largest global gradient norm; None does not clip."""
+    ema_decay: float | None = 0.999
+    """Decay of the moving average of the weights that is sampled and saved; None keeps none."""
+    ema_warmup: bool = True
+    """Lower the decay to (1 + step) / (10 + step) while that is smaller, so that the average of a
+    short run does not remember its initial weights."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO: 0 replicates all, 1 shards optimiser state, 2 also gradients, 3 also
+    weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Type of weights and activations; bf16 keeps fp32 master weights and needs zero_stage >= 1."""
+    offload_optimizer: Literal["none", "cpu"] = "none"
+    """Where optimiser state lives; cpu needs zero_stage >= 1."""
+    activation_checkpointing: bool = False
+    """Recompute the activations of each block in the backward pass instead of keeping them."""
+
+    log_every: int = 10
+    """Steps between two lines of scalars."""
+    checkpoint_every: int | None = 500
+    """Steps between two checkpoints; None writes one at the end only."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay on disk."""
+    validate_every: int | None = None
+    """Steps between two measurements of the held-out loss; None never measures."""
+    sample_every: int | None = None
+    """Steps between two rounds of sample clips; None never samples."""
+    max_skipped_steps: int = 10
+    """Steps in a row whose gradient is not finite before the run is stopped."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "micro_batch_size", "log_every", "keep_checkpoints"):
+            _at_least_one(name, getattr(self, name))
+        for name in ("checkpoint_every", "validate_every", "sample_every"):
+            if getattr(self, name) is not None:
+                _at_least_one(name, getattr(self, name))
+        _at_least_one("max_skipped_steps", self.max_skipped_steps)
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of micro_batch_size "
+                f"{self.micro_batch_size}; change one of them"
+            )
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is above 0, not {self.learning_rate!r}")
+        if not 0 <= self.final_learning_rate_fraction <= 1:
+            raise ValueError(
+                "final_learning_rate_fraction is between 0 and 1, "
+                f"not {self.final_learning_rate_fraction!r}"
+            )
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError("warmup_steps and weight_decay are 0 or more")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is in [0, 1) or null, not {self.ema_decay!r}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm is above 0, or null for none, not {self.clip_norm!r}")
+        if self.zero_stage == 0 and self.precision == "bf16":
+            raise ValueError(
+                "precision bf16 with zero_stage 0 computes wrong updates in DeepSpeed 0.19; "
+                "use zero_stage 1, 2 or 3, or precision fp32"
+            )
+        if self.zero_stage == 0 and self.offload_optimizer != "none":
+            raise ValueError("offload_optimizer cpu needs zero_stage 1, 2 or 3")
+
+    def accumulation(self, world: int) -> int:
+        """Return how many micro-batches each of `world` workers takes per optimiser step.
+
+        Raises:
+            ValueError: the batch does not divide evenly.
+        """
+        if self.batch_size % (world * self.micro_batch_size):
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into {world} workers x "
+                f"micro_batch_size {self.micro_batch_size}; change batch_size, micro_batch_size "
+                "or the number of workers"
+            )
+        return self.batch_size // (world * self.micro_batch_size)
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is at least 1, not {value!r}")

@@ -1,0 +1,284 @@
+"""One trained network under DeepSpeed ZeRO: backward, step, average, and all of its state.
+
+A step of training calls `engine.module` for the forward pass, `engine.backward(loss, share=...)` once a
+micro-batch and `engine.step()` once a batch. The same code runs at ZeRO stage 0, 1, 2 and 3, on one
+process or many, and in fp32 gives what a plain PyTorch loop gives.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from video_platform.errors import CheckpointError, TrainingError
+from video_platform.training.config import TrainingConfig
+from video_platform.training.ema import MovingAverage
+from video_platform.training.masters import MOMENTS, Masters, open_masters
+from video_platform.training.schedules import learning_rate
+from video_platform.training.zero import import_deepspeed, open_process_group, zero_config
+
+Kind = Literal["weights", "ema", "exp_avg", "exp_avg_sq"]
+"""What an engine holds of each parameter, in fp32."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What became of one optimiser step."""
+
+    applied: bool
+    """False where the gradient was not finite and the weights stayed as they were."""
+    grad_norm: float
+    """Global gradient norm before clipping; infinite where it was not finite."""
+    learning_rate: float
+    """The rate of this step."""
+
+
+class Engine:
+    """A trained network with its optimiser, on every rank of the process group.
+
+    Args:
+        module: the network; ZeRO takes over its parameters. Those with `requires_grad` are trained.
+            If `config.activation_checkpointing` is set it names its blocks by `block_names()`.
+        config: the run.
+
+    Attributes:
+        module: call it for the forward pass.
+        device: where it computes.
+        dtype: type of its weights; inputs are expected in it.
+        steps: optimiser steps taken, skipped ones included.
+        skipped_steps: those whose gradient was not finite.
+        last: result of the newest step.
+    """
+
+    def __init__(self, module: nn.Module, config: TrainingConfig) -> None:
+        open_process_group()
+        deepspeed = import_deepspeed()
+        self.module = module
+        self.steps = 0
+        self.skipped_steps = 0
+        self.last: StepResult | None = None
+        self._config = config
+        self._world = dist.get_world_size()
+        self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if not self._trained:
+            raise TrainingError("the network has no parameter to train; all are frozen")
+        if config.activation_checkpointing:
+            recompute_blocks(module)
+        self._adam = _adamw(self._trained.values(), config)
+        if config.zero_stage == 0:
+            self._adam.register_step_pre_hook(self._guard)
+        size = sum(parameter.numel() for parameter in self._trained.values())
+        self._deepspeed, optimizer, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=self._adam,
+            config=zero_config(config, num_parameters=size),
+            dist_init_required=False,
+        )
+        self.device = torch.device(self._deepspeed.device)
+        self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self._masters: Masters = open_masters(config.zero_stage, optimizer)
+        self._average = (
+            None
+            if config.ema_decay is None
+            else MovingAverage(
+                self._masters.slices(), decay=config.ema_decay, warmup=config.ema_warmup
+            )
+        )
+        self._norm: float | None = None
+
+    def backward(self, loss: Tensor, *, share: float) -> None:
+        """Add the gradient of one micro-batch.
+
+        Every rank calls this equally often between two steps; a rank with nothing left passes a loss
+        of padding with `share=0`.
+
+        Args:
+            loss: mean over the samples of the micro-batch, on the graph of `module`.
+            share: part of the global batch that the micro-batch makes up; over all ranks and
+                micro-batches of a step the shares add up to 1.
+        """
+        self._masters.before_backward()
+        # DeepSpeed divides by the number of ranks.
+        self._deepspeed.backward(loss * (share * self._world), scale_wrt_gas=False)
+
+    def step(self) -> StepResult:
+        """Clip, update the weights and their average, and forget the gradient."""
+        rate = learning_rate(self._config, self.steps)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._deepspeed.step()
+        norm = (
+            self._norm if self._config.zero_stage == 0 else self._deepspeed.get_global_grad_norm()
+        )
+        norm = math.inf if norm is None else float(norm)
+        applied = math.isfinite(norm)
+        self.skipped_steps += not applied
+        if applied and self._average is not None:
+            self._average.update(self.steps)
+        self.steps += 1
+        self.last = StepResult(
+            applied=applied, grad_norm=norm if applied else math.inf, learning_rate=rate
+        )
+        return self.last
+
+    def full_parameters(self) -> dict[str, Tensor]:
+        """Return the state dict of the module in fp32 on the CPU, whole on every rank. Collective."""
+        return self._state_dict("weights")
+
+    def ema_parameters(self) -> dict[str, Tensor]:
+        """Return the same with averaged weights; without an average, the weights. Collective."""
+        return self._state_dict("ema")
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What a checkpoint of this engine consists of."""
+        return ("weights", "exp_avg", "exp_avg_sq") + (() if self._average is None else ("ema",))
+
+    def gather(self, kind: Kind, *, keep: bool = True) -> dict[str, Tensor]:
+        """Collect one kind of state, fp32, on the CPU, by parameter name. Collective.
+
+        Args:
+            kind: what to collect; `weights` brings persistent buffers along.
+            keep: False takes part without holding the result.
+        """
+        moment = kind if kind in MOMENTS else None
+        gathered = {}
+        with self._averaged(kind):
+            for name, parameter in self._trained.items():
+                self._check_trained(name, parameter)
+                whole = self._masters.get(parameter, moment)
+                if keep:
+                    gathered[name] = whole.detach().to("cpu", copy=True)
+        if keep and kind == "weights":
+            gathered |= {n: b.detach().to("cpu", copy=True) for n, b in self._buffers()}
+        return gathered
+
+    def restore(self, kind: Kind, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `gather` returned, at any stage and number of ranks. Collective.
+
+        Raises:
+            CheckpointError: a name or shape does not fit this network.
+        """
+        buffers = dict(self._buffers()) if kind == "weights" else {}
+        _check_fit(self._trained | buffers, tensors, shape_of=_shape)
+        with self._averaged(kind):
+            for name, parameter in self._trained.items():
+                self._check_trained(name, parameter)
+                value = tensors[name].to(self.device, torch.float32)
+                self._masters.put(parameter, value, kind if kind in MOMENTS else None)
+                if kind == "weights":
+                    with self._masters.gathered([parameter]), torch.no_grad():
+                        parameter.copy_(value)
+        for name, buffer in buffers.items():
+            buffer.copy_(tensors[name])
+        if kind == "weights" and self._average is not None:
+            self._average.reset()
+
+    def counters(self) -> dict[str, int]:
+        """Return what a checkpoint records beside the tensors."""
+        return {"steps": self.steps, "skipped_steps": self.skipped_steps}
+
+    def restore_counters(self, counters: Mapping[str, int]) -> None:
+        """Take over what `counters` returned; AdamW's own count is the steps that were applied."""
+        self.steps = counters["steps"]
+        self.skipped_steps = counters["skipped_steps"]
+        for state in self._adam.state.values():
+            state["step"].fill_(self.steps - self.skipped_steps)
+
+    def _state_dict(self, kind: Kind) -> dict[str, Tensor]:
+        fp32 = self.gather(kind)
+        names = {id(parameter): name for name, parameter in self._trained.items()}
+        state = {}
+        for name, value in self.module.state_dict(keep_vars=True).items():
+            if id(value) in names:
+                state[name] = fp32[names[id(value)]]
+            else:
+                with self._masters.gathered([value] if isinstance(value, nn.Parameter) else []):
+                    state[name] = value.detach().to("cpu", copy=True)
+        return state
+
+    def _averaged(self, kind: Kind) -> Any:
+        swap = kind == "ema" and self._average is not None
+        return self._average.in_place() if swap and self._average else nullcontext()
+
+    def _buffers(self) -> Iterator[tuple[str, Tensor]]:
+        for name, value in self.module.state_dict(keep_vars=True).items():
+            if not isinstance(value, nn.Parameter):
+                yield name, value
+
+    def _check_trained(self, name: str, parameter: nn.Parameter) -> None:
+        if not parameter.requires_grad:
+            raise TrainingError(
+                f"parameter {name!r} is trained but frozen just now; "
+                "set requires_grad back before the step ends"
+            )
+
+    def _guard(self, adam: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Clip at stage 0, and make the step empty when the gradient is not finite."""
+        parameters = list(self._trained.values())
+        limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
+        grads = [p.grad for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(grads)
+        self._norm = float(norm)
+        if not math.isfinite(self._norm):
+            for parameter in parameters:
+                parameter.grad = None
+        elif self._norm > limit:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+
+
+def recompute_blocks(module: nn.Module) -> None:
+    """Let each block that the network names recompute its activations in the backward pass."""
+    names = getattr(module, "block_names", None)
+    if names is None:
+        raise TrainingError(
+            f"activation_checkpointing needs block_names() on {type(module).__name__}; "
+            "set it to false"
+        )
+    for name in names():
+        block = module.get_submodule(name)
+        block.forward = functools.partial(
+            torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
+        )
+
+
+def _adamw(parameters: Any, config: TrainingConfig) -> torch.optim.AdamW:
+    """Decay matrices and kernels; leave vectors and scalars alone."""
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        fused=True,
+    )
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    """Return the whole shape; stage 3 leaves an empty tensor in place of a parameter."""
+    return tuple(getattr(value, "ds_shape", value.shape))
+
+
+def _check_fit(mine: Mapping[str, Tensor], given: Mapping[str, Tensor], *, shape_of: Any) -> None:
+    missing, unknown = mine.keys() - given.keys(), given.keys() - mine.keys()
+    if missing or unknown:
+        raise CheckpointError(
+            "the checkpoint is of another network: "
+            f"it lacks {sorted(missing)[:3]} and has {sorted(unknown)[:3]} besides"
+        )
+    for name, value in mine.items():
+        if shape_of(value) != tuple(given[name].shape):
+            raise CheckpointError(
+                f"the checkpoint is of another network: {name} has shape "
+                f"{tuple(given[name].shape)}, expected {shape_of(value)}"
+            )

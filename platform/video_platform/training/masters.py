@@ -1,0 +1,170 @@
+"""Where the fp32 weights and AdamW's moments of a trained network are, for each ZeRO stage.
+
+One small interface over three layouts, so that checkpoints and averages know no stage:
+
+    Replicated    stage 0     every rank holds every parameter
+    Partitioned   stage 1, 2  every rank holds a slice of one flat fp32 buffer a parameter group
+    Sharded       stage 3     every rank holds a slice of each parameter
+
+`get` and `put` are collective: every rank calls them for the same parameters in the same order.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state tensors, by the names that torch gives them."""
+
+
+class Masters(Protocol):
+    """The fp32 state of one trained network."""
+
+    def slices(self) -> list[Tensor]:
+        """Return this rank's live fp32 weights."""
+        ...
+
+    def get(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
+        """Gather the fp32 weights of a parameter, or one of its moments, whole on every rank."""
+        ...
+
+    def put(self, parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
+        """Store a whole tensor as the fp32 weights of a parameter, or as one of its moments."""
+        ...
+
+    def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
+        """Make the parameters whole inside the block; what rank 0 writes there reaches all."""
+        ...
+
+    def before_backward(self) -> None:
+        """Announce a backward pass whose gradient adds to what is there since the last step."""
+        ...
+
+
+class Replicated:
+    """Stage 0: torch's own optimiser on whole parameters."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def slices(self) -> list[Tensor]:
+        """Return the parameters themselves."""
+        return list(_parameters(self._optimizer))
+
+    def get(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
+        """Return a reference; nothing needs gathering."""
+        return parameter.detach() if moment is None else self._state(parameter, moment)
+
+    @torch.no_grad()
+    def put(self, parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
+        """Copy in place."""
+        self.get(parameter, moment).copy_(value.view_as(parameter))
+
+    def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
+        """Do nothing: they are whole."""
+        return nullcontext()
+
+    def before_backward(self) -> None:
+        """Do nothing: gradients add up by themselves."""
+
+    def _state(self, parameter: nn.Parameter, moment: str) -> Tensor:
+        state: Tensor = self._optimizer.state[parameter][moment]
+        return state
+
+
+class Partitioned:
+    """Stages 1 and 2: DeepSpeed's flat fp32 partitions."""
+
+    def __init__(self, zero: Any) -> None:
+        self._zero = zero
+        zero._lazy_init_hp_params_optimizer_state()
+
+    def slices(self) -> list[Tensor]:
+        """Return the flat partitions, one a parameter group."""
+        return list(self._zero.single_partition_of_fp32_groups)
+
+    def get(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
+        """Add the fragments of all ranks."""
+        whole: Tensor = parameter.get_full_hp_param(moment)  # type: ignore[operator]
+        return whole
+
+    def put(self, parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
+        """Keep the fragment that this rank owns."""
+        parameter.set_full_hp_param(value, moment)  # type: ignore[operator]
+
+    def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
+        """Do nothing: the weights that compute are whole."""
+        return nullcontext()
+
+    def before_backward(self) -> None:
+        """Do nothing: gradients add up by themselves."""
+
+
+class Sharded:
+    """Stage 3: DeepSpeed's shard of each parameter, padded at the end."""
+
+    def __init__(self, zero: Any) -> None:
+        self._zero = zero
+
+    def slices(self) -> list[Tensor]:
+        """Return the flat shards, one a sub-group."""
+        return list(self._zero.fp32_partitioned_groups_flat)
+
+    def get(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
+        """Gather the shards of all ranks."""
+        whole: Tensor = self._zero.get_full_hp_param(parameter, moment)
+        return whole
+
+    def put(self, parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
+        """Keep this rank's shard; DeepSpeed's own setter fails where shards are padded."""
+        size = self._zero.get_local_fp32_param(parameter).numel()
+        rank = torch.distributed.get_rank()
+        shard = value.new_zeros(size)
+        mine = value.flatten()[rank * size : (rank + 1) * size]
+        shard[: mine.numel()] = mine
+        self._zero.set_local_hp_param(shard, parameter, moment)
+
+    def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
+        """Fetch the shards of the weights that compute."""
+        from deepspeed.runtime.zero import GatheredParameters
+
+        context: AbstractContextManager[Any] = GatheredParameters(parameters, modifier_rank=0)
+        return context
+
+    def before_backward(self) -> None:
+        """Count the micro-batch, as DeepSpeed's own forward would; else the last gradient stays."""
+        self._zero.clear_backward_seen_flag()
+
+
+def open_masters(zero_stage: int, optimizer: Any) -> Masters:
+    """Return the layout of a stage.
+
+    Args:
+        zero_stage: DeepSpeed ZeRO stage.
+        optimizer: what `deepspeed.initialize` returned as the optimiser.
+    """
+    if zero_stage == 0:
+        fill_moments(optimizer, _parameters(optimizer))
+        return Replicated(optimizer)
+    if zero_stage == 3:
+        fill_moments(optimizer.optimizer, optimizer.fp32_partitioned_groups_flat)
+        return Sharded(optimizer)
+    fill_moments(optimizer.optimizer, optimizer.single_partition_of_fp32_groups)
+    return Partitioned(optimizer)
+
+
+def fill_moments(adam: torch.optim.Optimizer, parameters: Any) -> None:
+    """Create AdamW's state before its first step, as its first step would, so it can be restored."""
+    for parameter in parameters:
+        state = adam.state[parameter]
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        for moment in MOMENTS:
+            state[moment] = torch.zeros_like(parameter.detach())
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    for group in optimizer.param_groups:
+        yield from group["params"]

@@ -1,0 +1,1 @@
+"""Media in and out: probe, decode, encode, all of it bounded and isolated from the rest."""

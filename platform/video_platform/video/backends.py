@@ -1,0 +1,131 @@
+"""The decoders behind one signature: an open video and a policy in, the clip's pictures out.
+
+PyAV reads everything, notices damage and stops as soon as the clip is full. decord gives the same
+pixels, bit for bit, for plain 8-bit video in MP4 and Matroska; `why_not_decord` names what it gets
+wrong. Both yield pictures as stored: `decode.py` turns and resizes them, for both alike.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from video_platform.video.colour import RgbConverter, is_tagged
+from video_platform.video.geometry import Orientation, Picture
+from video_platform.video.limits import MediaLimits, reject
+from video_platform.video.media import Media, Video
+from video_platform.video.picking import FramePicker
+from video_platform.video.policy import PixelPolicy
+
+
+class Shown(NamedTuple):
+    """A picture of the clip."""
+
+    picture: Picture
+    """RGB as stored, (h, w, 3)."""
+
+    time_s: float
+    """When it appears, in seconds after the first frame."""
+
+    repeats: int
+    """How many frames of the clip it fills."""
+
+
+Backend = Callable[[Media, Video, PixelPolicy, MediaLimits], Iterator[Shown]]
+
+_EIGHT_BITS = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
+
+
+def decode_with_pyav(
+    _media: Media, video: Video, policy: PixelPolicy, limits: MediaLimits
+) -> Iterator[Shown]:
+    """Decode from the first frame on and stop when the clip is full."""
+    picker = FramePicker(policy)
+    to_rgb = RgbConverter(policy.untagged, threads=limits.threads)
+    on_screen, since, count = video.first, Fraction(0), 0
+    for frame, time in video.frames():
+        if repeats := picker.until(time):
+            yield Shown(to_rgb(on_screen), float(since), repeats)
+        if picker.full:
+            return
+        on_screen, since, count = frame, time, count + 1
+    if repeats := picker.at_end(since, video.stay_s(on_screen, count=count, span_s=since)):
+        yield Shown(to_rgb(on_screen), float(since), repeats)
+
+
+def decode_with_decord(
+    media: Media, video: Video, policy: PixelPolicy, limits: MediaLimits
+) -> Iterator[Shown]:
+    """Decode the picked frames with decord, by their index.
+
+    Raises:
+        MediaError: `corrupt` data.
+        ValueError: decord would get this video wrong.
+    """
+    if reason := why_not_decord(video, policy):
+        raise ValueError(f"backend = 'decord' cannot read this video rightly: {reason}")
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)
+    source = io.BytesIO(media) if isinstance(media, bytes) else str(media.absolute())
+    try:
+        reader = decord.VideoReader(source, num_threads=limits.threads)
+        chosen = _choose(reader, video, policy)
+        pictures = reader.get_batch([index for index, _, _ in chosen]).asnumpy()
+    except (decord.DECORDError, RuntimeError) as error:
+        raise reject("corrupt", " ".join(str(error).split())[:200]) from None
+    for picture, (_, time, repeats) in zip(pictures, chosen, strict=True):
+        yield Shown(picture, float(time), repeats)
+
+
+def _choose(reader: Any, video: Video, policy: PixelPolicy) -> list[tuple[int, Fraction, int]]:
+    """Pick frames as index, time and repeats, by decord's table of times."""
+    picker = FramePicker(policy)
+    table: np.ndarray[Any, Any] = reader.get_frame_timestamp(range(len(reader)))
+    tick = Fraction(video.stream.time_base)  # the table is float32: find back the exact times
+    times = [round(float(start - table[0, 0]) / tick) * tick for start, _ in table]
+    chosen = []
+    for index, next_time in enumerate(times[1:]):
+        if repeats := picker.until(next_time):
+            chosen.append((index, times[index], repeats))
+        if picker.full:
+            return chosen
+    stay_s = Fraction(float(table[-1, 1] - table[-1, 0]))
+    if repeats := picker.at_end(times[-1], stay_s):
+        chosen.append((len(times) - 1, times[-1], repeats))
+    return chosen
+
+
+def why_not_decord(video: Video, policy: PixelPolicy) -> str | None:
+    """Say why decord would get a video wrong; None where it is known to be right."""
+    frame = video.first
+    codec = video.stream.codec_context.codec.canonical_name
+    if codec not in ("h264", "hevc", "vp9"):
+        return f"codec {codec}"
+    if not (video.magic[4:8] == b"ftyp" or video.magic[:4] == b"\x1aE\xdf\xa3"):
+        return "its first bytes are those of neither MP4 nor Matroska"
+    if frame.format.name not in _EIGHT_BITS:
+        return f"pixel format {frame.format.name}"
+    if video.display.orientation != Orientation():
+        return "it is turned or mirrored"
+    if not is_tagged(frame) and policy.untagged != "bt601":
+        return f"it names no YUV matrix, and the policy takes {policy.untagged}"
+    if min(frame.width, frame.height) < 16:
+        return "its frames are tiny"
+    if video.container.duration is None:
+        return "its header has no duration"
+    for entry in video.stream.index_entries:
+        if entry.is_discard:
+            return "an edit list hides some of its frames"
+        if entry.pos + entry.size > video.container.size:
+            return "it is cut off"
+    return None
+
+
+BACKENDS: dict[str, Backend] = {
+    "decord": decode_with_decord,
+    "pyav": decode_with_pyav,
+}
+"""Decoding backends by name."""

@@ -1,0 +1,55 @@
+"""What pixels a video becomes: the recorded policy from a file to frames of one size and rate.
+
+The policy is part of what a latent cache is bound to: two caches made under different policies
+hold different pixels. Everything that changes a pixel is here; limits, which only refuse, are in
+`limits.py`.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+Fit = Literal["crop", "pad"]
+Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
+Untagged = Literal["bt601", "bt709", "by_size"]
+Short = Literal["reject", "repeat_last"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelPolicy:
+    """How a video becomes `frames` RGB frames of `height` x `width` at `fps`."""
+
+    frames: int
+    """Frames in a clip, which begins with the first one that the video shows. An autoencoder that
+    compresses time by 4 takes 1 + 4n."""
+
+    height: int
+    """Height of the clip in pixels."""
+
+    width: int
+    """Width of the clip in pixels."""
+
+    fps: float
+    """Frames a second: frame k is the one on screen k / fps seconds after the first."""
+
+    fit: Fit = "crop"
+    """`crop` covers the clip and cuts the centre out; `pad` fits inside it with black bars."""
+
+    resize: Resize = "bicubic"
+    """Filter of the one resampling; each widens when it shrinks, so nothing aliases."""
+
+    untagged: Untagged = "bt601"
+    """YUV matrix of a video that does not name its own; `by_size` takes BT.709 from 1280 columns
+    or above 576 lines, as players do."""
+
+    short: Short = "reject"
+    """A video that ends before the clip does: `reject` it, or `repeat_last` shows its last frame
+    until the clip is full."""
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        for name in ("frames", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r}; it must be at least 1")
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps = {self.fps!r}; it must be a number above 0")

@@ -1,0 +1,161 @@
+import pytest
+import torch
+
+from video_models.autoencoder.config import AutoencoderConfig
+from video_models.autoencoder.model import Autoencoder
+
+
+def small(**changes):
+    values = {
+        "base_dim": 8,
+        "latent_channels": 4,
+        "dim_mult": (1, 2, 2),
+        "num_res_blocks": 1,
+        "space_down": (True, False),
+        "time_down": (True, True),
+    }
+    return AutoencoderConfig(**{**values, **changes})
+
+
+VARIANTS = {
+    "time_and_space_apart": small(space_down=(False, True), time_down=(True, False)),
+    "folded_pixels": small(space_down=(False, False), patch_size=4),
+    "no_mixing_over_time_in_kernels": small(kernel_frames=1),
+    "shortcuts": small(residual_resampling=True, patch_size=2),
+    "eightfold_in_time": small(
+        dim_mult=(1, 1, 1, 1), space_down=(True,) * 3, time_down=(True,) * 3
+    ),
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request):
+    torch.manual_seed(0)
+    return Autoencoder(VARIANTS[request.param]).eval()
+
+
+def clip_of(model, frames, *, batch=1):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(batch, 3, frames, 16, 32, generator=generator) * 2 - 1
+
+
+def test_latents_and_reconstruction_have_the_promised_shapes(model):
+    for groups in (0, 1, 2):
+        frames = 1 + groups * model.config.temporal_factor
+        video = clip_of(model, frames, batch=2)
+        reconstruction, posterior = model(video)
+        assert posterior.mean.shape == (2, *model.config.latent_shape(frames, 16, 32))
+        assert posterior.logvar.shape == posterior.mean.shape
+        assert reconstruction.shape == video.shape
+        assert reconstruction.is_contiguous()
+
+
+def test_no_latent_sees_a_later_frame(model):
+    factor = model.config.temporal_factor
+    video = clip_of(model, 1 + 2 * factor)
+
+    def latents(video):
+        return model.encode(video).mean.double().sum(dim=(1, 3, 4))[0]  # (T',)
+
+    jacobian = torch.autograd.functional.jacobian(latents, video)  # (T', 1, 3, T, H, W)
+    reach = jacobian.abs().sum(dim=(1, 2, 4, 5))  # (T', T)
+    for latent, row in enumerate(reach):
+        last = latent * factor
+        assert (row[last + 1 :] == 0).all()
+        assert row[last] > 0
+
+
+def test_no_frame_sees_a_later_latent(model):
+    factor = model.config.temporal_factor
+    shape = model.config.latent_shape(1 + 2 * factor, 16, 32)
+    latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(2))
+
+    def frames(latents):
+        return model.decode(latents).double().sum(dim=(1, 3, 4))[0]  # (T,)
+
+    jacobian = torch.autograd.functional.jacobian(frames, latents)
+    reach = jacobian.abs().sum(dim=(1, 2, 4, 5))  # (T, T')
+    for frame, row in enumerate(reach):
+        own = (frame + factor - 1) // factor
+        assert (row[own + 1 :] == 0).all()
+        assert row[own] > 0
+
+
+def test_a_longer_clip_begins_with_the_shorter_clips_latents_and_frames(model):
+    factor = model.config.temporal_factor
+    video = clip_of(model, 1 + 2 * factor)
+    with torch.no_grad():
+        whole, part = model.encode(video).mean, model.encode(video[:, :, : 1 + factor]).mean
+        torch.testing.assert_close(whole[:, :, :2], part, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model.decode(whole)[:, :, : 1 + factor], model.decode(part), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_every_parameter_gets_a_gradient_from_a_video(model):
+    video = clip_of(model, 1 + model.config.temporal_factor)
+    noise = torch.randn(1, *model.config.latent_shape(*video.shape[2:]))
+    reconstruction, posterior = model(video, noise)
+    ((reconstruction - video).square().mean() + posterior.kl().mean()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("frames", [0, 2, 3, 4, 6])
+def test_a_length_that_does_not_fit_names_those_that_do(frames):
+    with pytest.raises(ValueError, match=r"allowed are 1 \+ 4 n frames: 1, 5, 9, 13"):
+        Autoencoder(small()).encode(torch.zeros(1, 3, frames, 16, 16))
+
+
+def test_a_size_that_does_not_fit_names_those_that_do():
+    with pytest.raises(ValueError, match=r"17 x 16 pixels.*multiples of 2"):
+        Autoencoder(small()).encode(torch.zeros(1, 3, 5, 17, 16))
+
+
+def test_wrong_channels_are_refused():
+    model = Autoencoder(small())
+    with pytest.raises(ValueError, match=r"\(B, 3, T, H, W\)"):
+        model.encode(torch.zeros(1, 4, 5, 16, 16))
+    with pytest.raises(ValueError, match=r"\(B, 4, T, H, W\)"):
+        model.decode(torch.zeros(1, 3, 2, 8, 8))
+
+
+def test_normalise_and_denormalise_undo_each_other():
+    model = Autoencoder(small())
+    model.set_normalisation([1.0, 2.0, 3.0, 4.0], [0.5, 1.0, 2.0, 4.0])
+    latents = torch.tensor([1.5, 3.0, 5.0, 8.0]).view(1, 4, 1, 1, 1).expand(2, 4, 3, 2, 2)
+    assert torch.equal(model.normalise(latents), torch.ones(2, 4, 3, 2, 2))
+    assert torch.equal(model.denormalise(model.normalise(latents)), latents)
+    assert model.config.latents_std == (0.5, 1.0, 2.0, 4.0)
+
+
+def test_normalisation_is_no_weight():
+    model = Autoencoder(small())
+    assert not any("latent" in name for name in model.state_dict())
+
+
+def test_a_normalisation_of_the_wrong_size_or_sign_is_refused():
+    model = Autoencoder(small())
+    with pytest.raises(ValueError, match="latents_mean has 3 entries; latent_channels is 4"):
+        model.set_normalisation([0.0] * 3, [1.0] * 3)
+    with pytest.raises(ValueError, match="latents_std"):
+        model.set_normalisation([0.0] * 4, [1.0, 1.0, 0.0, 1.0])
+
+
+def test_block_names_name_modules_that_hold_almost_all_work(model):
+    modules = dict(model.named_modules())
+    named = sum(
+        parameter.numel()
+        for name in model.block_names()
+        for parameter in modules[name].parameters()
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert 0.7 * total < named < total
+
+
+def test_half_precision_runs(model):
+    video = clip_of(model, 1 + model.config.temporal_factor)
+    with torch.no_grad():
+        exact, _ = model(video)
+        rough, _ = model.to(torch.bfloat16)(video.to(torch.bfloat16))
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - exact).norm() < 0.1 * exact.norm()

@@ -1,0 +1,169 @@
+"""Untrusted files: nothing outside them is touched, and every refusal has its reason."""
+
+import http.server
+import io
+import os
+import threading
+
+import av
+import numpy as np
+import pytest
+
+from video_platform.errors import MediaError
+from video_platform.video.limits import REASONS, MediaLimits
+from video_platform.video.probe import probe
+
+
+def reason_of(media, limits=None):
+    with pytest.raises(MediaError) as caught:
+        probe(media, limits or MediaLimits())
+    assert caught.value.reason in REASONS
+    return caught.value.reason
+
+
+@pytest.fixture
+def address():
+    """A web address and the requests that reach it."""
+    requests = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/part.ts", requests
+    server.shutdown()
+    server.server_close()
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{target}'\n",
+    "dash": (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+        '<AdaptationSet><Representation id="1" mimeType="video/mp4"><BaseURL>{target}</BaseURL>'
+        "</Representation></AdaptationSet></Period></MPD>"
+    ),
+    "sdp": (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(PLAYLISTS))
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.m3u8", "clip.ffconcat"])
+def test_a_playlist_reaches_no_address(tmp_path, address, kind, name):
+    target, requests = address
+    (tmp_path / name).write_text(PLAYLISTS[kind].format(target=target))
+    assert reason_of(tmp_path / name) in ("not_video", "unsupported_format")
+    assert requests == []
+
+
+@pytest.mark.parametrize("kind", ["hls", "concat"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_playlist_reaches_no_other_file(tmp_path, media, kind, relative, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real.mp4").write_bytes(media.video(media.grey(3)))
+    target = "real.mp4" if relative else str(tmp_path / "real.mp4")
+    (tmp_path / "list.mp4").write_text(PLAYLISTS[kind].format(target=target))
+    assert reason_of(tmp_path / "list.mp4") in ("not_video", "unsupported_format")
+    assert reason_of((tmp_path / "list.mp4").read_bytes()) in ("not_video", "unsupported_format")
+
+
+def test_what_is_no_media_file_is_told_apart(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert reason_of(tmp_path / "empty.mp4") == reason_of(b"") == "empty_file"
+    assert reason_of(tmp_path / "missing.mp4") == "not_a_file"
+    assert reason_of(tmp_path / "pipe.mp4") == "not_a_file"
+    assert reason_of(tmp_path) == "not_a_file"
+    assert reason_of(b"a shopping list\n" * 100) == "not_video"
+    assert reason_of(np.random.default_rng(0).bytes(10_000)) == "not_video"
+
+
+def test_sound_alone_is_no_video(media):
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16_000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    assert reason_of(buffer.getvalue()) == "no_video_stream"
+
+
+def test_formats_and_codecs_off_the_list_are_refused(media):
+    assert reason_of(media.video(media.grey(3), container="h264")) == "unsupported_format"
+    lossless = media.video(media.grey(3), codec="ffv1", container="matroska")
+    assert reason_of(lossless) == "unsupported_codec"
+
+
+def test_a_file_without_frames_is_a_reject(media):
+    data = media.video(media.grey(3), movflags="empty_moov+default_base_moof")
+    assert reason_of(data[: data.index(b"moof") - 4]) in ("no_frames", "no_video_stream")
+
+
+def test_damage_is_a_reject_wherever_it_is(media):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (20, 96, 128, 3), np.uint8)
+    data = media.video(noise, movflags="faststart")
+    start = data.index(b"mdat") + 8
+    middle = (start + len(data)) // 2
+    assert probe(data, MediaLimits()).frames == 20
+    assert reason_of(data[:200]) in ("corrupt", "no_video_stream")
+    broken = data[:middle] + bytes(200) + data[middle + 200 :]
+    assert reason_of(broken) == "corrupt"
+    assert reason_of(data[:start]) in ("corrupt", "no_frames")
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_a_file_that_is_cut_off_never_shows_a_wrong_frame(media, cut):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 96, 128, 3), np.uint8)
+    data = media.video(noise, container="matroska")
+    try:
+        assert probe(data[: int(cut * len(data))], MediaLimits()).frames < 20
+    except MediaError as error:
+        assert error.reason == "corrupt"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("max_bytes", 100, "too_large"),
+        ("max_pixels", 64 * 48 - 1, "too_many_pixels"),
+        ("max_frames", 19, "too_many_frames"),
+        ("max_duration_s", 1.8, "too_long"),
+    ],
+)
+def test_beyond_a_limit_the_reason_names_it(media, limit, value, reason):
+    data = media.video(media.grey(20))
+    assert reason_of(data, MediaLimits(**{limit: value})) == reason
+
+
+def test_at_a_limit_a_file_is_accepted(media):
+    data = media.video(media.grey(20))
+    limits = MediaLimits(max_bytes=len(data), max_pixels=64 * 48, max_frames=20, max_duration_s=1.9)
+    assert probe(data, limits).frames == 20
+
+
+def test_square_pixels_must_fit_the_limit_too(media):
+    def widen(stream):
+        stream.codec_context.sample_aspect_ratio = 2
+
+    data = media.video(media.grey(3), prepare=widen)
+    assert reason_of(data, MediaLimits(max_pixels=64 * 48)) == "too_many_pixels"
+
+
+def test_a_size_that_grows_behind_the_header_is_caught(media):
+    """Splice a stream of large pictures onto one of small pictures, in a format without headers."""
+    small = media.video(media.grey(5), codec="mpeg2video", container="mpegts")
+    large = media.video(media.grey(5, 480, 640), codec="mpeg2video", container="mpegts")
+    assert reason_of(small + large) == "size_changes"
+    assert reason_of(small + large, MediaLimits(max_pixels=64 * 48)) in REASONS

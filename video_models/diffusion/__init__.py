@@ -1,0 +1,1 @@
+"""Noise paths, time grids, guidance and samplers."""

@@ -1,0 +1,115 @@
+"""A model folder on disk: `config.json` and safetensors, as published models have them.
+
+Weights in one file or sharded behind an index are read; one file is written. A folder appears
+whole or not at all.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+OTHER_WEIGHTS = ("model.safetensors",)
+
+
+class ModelFormatError(ValueError):
+    """A folder is not a model of the kind that was asked for."""
+
+
+def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the config and the tensors of a model folder.
+
+    Raises:
+        ModelFormatError: a file is missing or damaged; the message names it.
+    """
+    folder = Path(folder)
+    return read_config(folder), _read_weights(folder)
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Return the config of a model folder.
+
+    Raises:
+        ModelFormatError: there is no config.json, or it is no JSON object.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise ModelFormatError(f"{folder} is not a model folder: it has no {CONFIG}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelFormatError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ModelFormatError(f"{path} holds a {type(config).__name__}, not an object")
+    return config
+
+
+def write_folder(
+    folder: str | Path, config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> None:
+    """Write a model folder in place of what is there; a reader sees the old one or the new one.
+
+    Raises:
+        ModelFormatError: what is there is neither empty nor a model folder, so it is kept.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not _is_replaceable(folder):
+        raise ModelFormatError(
+            f"{folder} holds other things than a model and is left alone; name another folder"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        new, old = scratch / "new", scratch / "old"
+        new.mkdir()
+        (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Say whether a folder is empty or holds nothing but a config and weights."""
+    return folder.is_dir() and all(
+        path.name == CONFIG or path.name.endswith((".safetensors", ".safetensors.index.json"))
+        for path in folder.iterdir()
+    )
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        if not path.is_file():
+            raise ModelFormatError(f"{folder} lacks the weight file {path.name}")
+        try:
+            state |= load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ModelFormatError(f"{path} is damaged: {error}") from None
+    return state
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the weight files, through the index where there is one."""
+    for name in (WEIGHTS, *OTHER_WEIGHTS):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+            names = sorted({str(shard) for shard in shards})
+            if any(Path(shard).name != shard for shard in names):
+                raise ModelFormatError(f"{index} names files outside of its folder")
+            return [folder / shard for shard in names]
+    raise ModelFormatError(f"{folder} has no weights; {WEIGHTS} or a sharded index is read")

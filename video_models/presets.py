@@ -1,0 +1,67 @@
+"""Named sizes."""
+
+from video_models.autoencoder.config import AutoencoderConfig
+from video_models.transformer.config import TransformerConfig
+
+AUTOENCODERS: dict[str, AutoencoderConfig] = {
+    "shapes": AutoencoderConfig(
+        base_dim=64,
+        latent_channels=16,
+        dim_mult=(1, 1, 1),
+        space_down=(False, False),
+        time_down=(True, True),
+        num_res_blocks=1,
+        patch_size=4,
+    ),
+    "wan-2.1": AutoencoderConfig(
+        base_dim=96,
+        latent_channels=16,
+        dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2,
+        space_down=(True, True, True),
+        time_down=(False, True, True),
+    ),
+    "wan-2.2": AutoencoderConfig(
+        base_dim=160,
+        decoder_dim=256,
+        latent_channels=48,
+        dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2,
+        space_down=(True, True, True),
+        time_down=(False, True, True),
+        patch_size=2,
+        residual_resampling=True,
+    ),
+}
+"""Autoencoders by name: `shapes` for the small synthetic world (4 x 4 x 4), and the published sizes
+of Wan 2.1 (4 x 8 x 8, 127M parameters) and 2.2 (4 x 16 x 16)."""
+
+TRANSFORMERS: dict[str, TransformerConfig] = {
+    "shapes": TransformerConfig(
+        latent_channels=16,
+        text_dim=64,
+        num_heads=4,
+        head_dim=48,
+        ffn_dim=576,
+        num_layers=6,
+        text_padding="mask",
+    ),
+    "wan-2.1-1.3b": TransformerConfig(
+        latent_channels=16,
+        text_dim=4096,
+        num_heads=12,
+        head_dim=128,
+        ffn_dim=8960,
+        num_layers=30,
+    ),
+    "wan-2.1-14b": TransformerConfig(
+        latent_channels=16,
+        text_dim=4096,
+        num_heads=40,
+        head_dim=128,
+        ffn_dim=13824,
+        num_layers=40,
+    ),
+}
+"""Transformers by name: `shapes` for the small synthetic world, and the published text-to-video
+sizes of Wan 2.1."""

@@ -1,0 +1,1 @@
+"""The spatiotemporal diffusion transformer."""

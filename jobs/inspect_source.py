@@ -7,12 +7,13 @@ failure: the exit code stays 0.
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from video_platform.datasets.config import SourceConfig
@@ -20,7 +21,7 @@ from video_platform.datasets.record import Record
 from video_platform.datasets.source import open_source, read_media
 from video_platform.errors import MediaError
 from video_platform.video.isolate import IsolatedDecoder
-from video_platform.video.limits import MediaLimits, reject
+from video_platform.video.limits import REASONS, MediaLimits, reject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,10 @@ def run(source: SourceConfig, *, limits: MediaLimits | None = None, as_json: boo
     )
     console = Console()
     console.print(_table(findings))
-    readable = sum(finding.status == "ok" for finding in findings)
-    console.print(f"{readable} ok, {len(findings) - readable} rejected")
+    reasons = Counter(found.reason for found in findings if found.reason is not None)
+    console.print(f"{len(findings) - reasons.total()} ok, {reasons.total()} rejected")
+    for reason, count in reasons.most_common():
+        console.print(f"{count:7} {reason}: {REASONS[reason]}")
 
 
 def inspect_records(records: Iterable[Record], limits: MediaLimits) -> Iterator[Finding]:
@@ -94,7 +97,7 @@ def inspect_records(records: Iterable[Record], limits: MediaLimits) -> Iterator[
 def _inspect(record: Record, decoder: IsolatedDecoder) -> Finding:
     """Decode one video; too large a one is not even fetched."""
     if record.size_bytes > decoder.limits.max_bytes:
-        raise reject("too_large", f"{record.size_bytes} bytes")
+        raise reject("too_large", f"{record.size_bytes} bytes, max_bytes is less")
     info = decoder.probe(read_media(record))
     return Finding(
         path=record.id,
@@ -111,19 +114,20 @@ def _inspect(record: Record, decoder: IsolatedDecoder) -> Finding:
 
 def _table(findings: Iterable[Finding]) -> Table:
     """Lay findings out for a person."""
-    table = Table("video", "frames", "size", "frames/s", "seconds", "codec", "turned", "rejected")
+    facts = ("frames", "size", "fps", "seconds", "codec", "note")
+    columns = [Column(name, no_wrap=True) for name in facts]
+    table = Table(Column("video", overflow="fold"), *columns, box=None, pad_edge=False)
     for found in findings:
         if found.status == "rejected":
-            table.add_row(Text(found.path), *[""] * 6, Text(found.reason or "", style="red"))
+            table.add_row(Text(found.path), *[""] * 5, Text(found.reason or "", style="red"))
             continue
         table.add_row(
             Text(found.path),
             str(found.frames),
-            f"{found.width} x {found.height}",
+            f"{found.width}x{found.height}",
             "" if found.fps is None else f"{found.fps:.3f}",
             f"{found.duration_s:.2f}",
             found.codec,
-            f"{found.rotation}°" if found.rotation else "",
-            "",
+            f"turned {found.rotation}°" if found.rotation else "",
         )
     return table

@@ -29,17 +29,6 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShapesSection:
-    """The synthetic dataset that `vdp shapes` writes to `source.url`."""
-
-    world: WorldConfig
-    """What the clips show."""
-
-    format: str = "folder"
-    """How they are laid out: folder, webdataset or manifest."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoencoderSection:
     """The 3D causal autoencoder: where it is, and how it is trained."""
 
@@ -58,6 +47,20 @@ class AutoencoderSection:
 
     loss: ReconstructionConfig = ReconstructionConfig()
     """What it is trained for."""
+
+    image_stage: float = 0.0
+    """Share of the steps, at the start, that train on single frames: a clip of one frame costs a
+    fraction of a whole one, and most of what there is to learn is in it."""
+
+    images_per_clip: int = 4
+    """Frames that each clip of a batch gives while images are trained."""
+
+    def __post_init__(self) -> None:
+        """Check the image stage."""
+        if not 0 <= self.image_stage <= 1:
+            raise ValueError(f"image_stage = {self.image_stage!r}; it must be in [0, 1]")
+        if self.images_per_clip < 1:
+            raise ValueError(f"images_per_clip = {self.images_per_clip!r}; it must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,8 +148,8 @@ class Recipe:
     """Local folder for what the recipe does not place elsewhere: models, checkpoints, reports,
     and the tracking database."""
 
-    shapes: ShapesSection | None = None
-    """The synthetic world, where there is one."""
+    world: WorldConfig | None = None
+    """The synthetic world that `vdp shapes` writes to `source.url`, and that `evaluate` asks."""
     source: SourceConfig | None = None
     """The videos."""
     pixels: PixelPolicy | None = None

@@ -1,38 +1,29 @@
-"""Write the synthetic world as a dataset: `vdp shapes jobs/recipes/shapes.yaml`."""
+"""Write the synthetic world as a dataset: `vdp shapes jobs/recipes/shapes.yaml`.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Reads `world` and `source`; writes the dataset where `source.url` will look for it.
+"""
 
-from video_platform.datasets.config import SourceConfig
-from video_platform.shapes.world import WorldConfig
+import sys
+
+from jobs.progress import progress
+from jobs.recipe import Recipe, needed
 from video_platform.shapes.write import Written, write_dataset
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What to draw and where to put it."""
+def run(recipe: Recipe) -> Written:
+    """Write the dataset, or what is missing of it."""
+    world = needed(recipe.world, "world", "shapes")
+    source = needed(recipe.source, "source", "shapes")
+    with progress("shapes", world.num_clips) as show:
+        return write_dataset(
+            world,
+            source.url,
+            format=source.format,
+            on_progress=lambda done, total: show(done, {}),
+        )
 
-    world: WorldConfig
-    """The world; every clip follows from it."""
 
-    source: SourceConfig
-    """Where the dataset goes and how it is laid out: later jobs read it by the same section."""
+if __name__ == "__main__":
+    from jobs.cli import main
 
-    held_out: bool = False
-    """Write clips of the withheld combinations, and no others."""
-
-
-def run(config: Config, *, on_progress: Callable[[int, int], None] | None = None) -> Written:
-    """Write the dataset, or what is missing of it.
-
-    Args:
-        config: the recipe.
-        on_progress: called with the clips done and the clips in all.
-    """
-    return write_dataset(
-        config.world,
-        config.source.url,
-        format=config.source.format,
-        held_out=config.held_out,
-        on_progress=on_progress,
-    )
+    sys.exit(main(["shapes", *sys.argv[1:]]))

@@ -54,6 +54,9 @@ def _generate(model: Path, prompt: str, seed: int, negative: str, wish: "Wish") 
     from rich.console import Console
     from rich.progress import Progress
 
+    from pipelines.model_folder import ModelFolder
+
+    ModelFolder.open(model)  # a wrong folder is told before torch is loaded
     from pipelines.text_to_video import TextToVideo
 
     console = Console(stderr=True)

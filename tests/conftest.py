@@ -1,104 +1,81 @@
-"""Fixtures that several rooms share: model folders that are built in milliseconds."""
+"""What every test stands on: one thread, no telemetry, no network, and an S3 server of its own.
 
-from types import SimpleNamespace
+    def test_something(s3_url):          # a fresh, empty prefix, through the real S3 protocol
+        open_store(s3_url).put("a", b"1")
+
+`store_url` runs a test twice, on a local folder and on S3.
+"""
+
+import os
+import sys
+import uuid
+
+# Set before any test file imports the libraries that read them.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    DO_NOT_TRACK="true",
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    TRANSFORMERS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+)
 
 import pytest
 
+pytest.register_assert_rewrite("tests.conformance")
 
-def tiny_autoencoder():
-    import torch
-
-    from video_models.autoencoder.config import AutoencoderConfig
-    from video_models.autoencoder.model import Autoencoder
-
-    torch.manual_seed(0)
-    config = AutoencoderConfig(
-        base_dim=8,
-        latent_channels=4,
-        dim_mult=(1, 1, 1),
-        space_down=(False, False),
-        time_down=(True, True),
-        num_res_blocks=1,
-        patch_size=4,
-    )
-    model = Autoencoder(config)
-    model.set_normalisation([0.1] * 4, [2.0] * 4)
-    return model.eval()
+UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS", "AWS_ENDPOINT_URL_S3")
+"""What the environment of a developer may hold and a test must not see."""
 
 
-def tiny_transformer(**options):
-    import torch
-
-    from video_models.transformer.config import TransformerConfig
-    from video_models.transformer.model import VideoTransformer
-
-    torch.manual_seed(1)
-    config = TransformerConfig(
-        latent_channels=4,
-        text_dim=16,
-        num_heads=2,
-        head_dim=6,
-        ffn_dim=16,
-        num_layers=1,
-        freq_dim=8,
-        zero_init_output=False,
-        **options,
-    )
-    return VideoTransformer(config).eval()
-
-
-def tiny_card(**changes):
-    from pipelines.model_folder import ClipDefaults, ModelCard
-    from video_models.diffusion.config import SamplingConfig
-    from video_models.text.config import TextConfig
-    from video_models.text.encoder import open_text_encoder
-
-    text = TextConfig(kind="words", dim=16, max_tokens=8)
-    values = {
-        "name": "tiny",
-        "kind": "base",
-        "text": text,
-        "text_identity": open_text_encoder(text).identity,
-        "sampling": SamplingConfig(steps=2, guidance=4.0),
-        "clip": ClipDefaults(frames=5, height=16, width=24, fps=8.0),
-        "run_id": "ab" * 16,
-    }
-    return ModelCard(**(values | changes))
-
-
-def tiny_model(path, card=None, *, transformer=None):
-    from pipelines.model_folder import ModelFolder
-
-    return ModelFolder.save(
-        path,
-        card or tiny_card(),
-        autoencoder=tiny_autoencoder(),
-        transformer=transformer or tiny_transformer(),
-    )
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep torch to one thread, wherever it has been imported."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    """Makers of the parts of a tiny model: `card`, `autoencoder`, `transformer`, and `model`."""
-    return SimpleNamespace(
-        card=tiny_card,
-        autoencoder=tiny_autoencoder,
-        transformer=tiny_transformer,
-        model=tiny_model,
-    )
+def s3_server():
+    """Give the URL of an S3 server on a free loopback port, and point the environment at it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in UNSET:
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture(scope="session")
-def model(tiny, tmp_path_factory):
-    """The folder of a base model; not to be changed."""
-    return tiny.model(tmp_path_factory.mktemp("models") / "base").path
+def s3(s3_server):
+    """Give the URL of a bucket on the S3 server."""
+    import s3fs
+
+    bucket = f"test-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+    return f"s3://{bucket}"
 
 
-@pytest.fixture(scope="session")
-def student(tiny, tmp_path_factory):
-    """The folder of a student with guidance baked in; not to be changed."""
-    from video_models.diffusion.config import SamplingConfig
+@pytest.fixture
+def s3_url(s3):
+    """Give an S3 prefix that nothing else uses."""
+    return f"{s3}/{uuid.uuid4().hex}"
 
-    sampling = SamplingConfig(steps=1, guidance=1.0)
-    card = tiny.card(name="fast", kind="student", sampling=sampling, guidance_baked=True)
-    return tiny.model(tmp_path_factory.mktemp("models") / "student", card).path
+
+@pytest.fixture(params=["disk", "s3"])
+def store_url(request, tmp_path):
+    """Give the URL of an empty store, on a local disk and then on S3."""
+    return str(tmp_path / "store") if request.param == "disk" else request.getfixturevalue("s3_url")

@@ -33,7 +33,7 @@ class Clip:
 
 CLIPS = (
     Clip("c", b"third clip", "a blue ring", {"objects": [{"colour": "blue"}], "size": 32}),
-    Clip("a", b"the first clip", 'ein Kreis, "rot" – \' 日本'),
+    Clip("a", b"the first clip", 'ein Kreis, "rot"; \' 日本'),
     Clip("b", b"second", None),
 )
 

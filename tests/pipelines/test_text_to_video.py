@@ -10,6 +10,7 @@ from pipelines import TextToVideo
 from pipelines.model_folder import ModelFolder
 from pipelines.request import RequestError
 from pipelines.text_to_video import to_frames
+from tests.tiny import make_autoencoder, make_card, make_transformer
 from video_models.diffusion.config import SamplingConfig
 from video_models.text.batch import pad_text
 from video_platform.errors import ConfigError
@@ -145,13 +146,13 @@ def test_a_student_with_guidance_baked_in_refuses_guidance(student):
         fast("x", guidance=4.0)
 
 
-def test_a_student_of_a_range_of_scales_takes_the_scale_as_input(tiny, tmp_path):
+def test_a_student_of_a_range_of_scales_takes_the_scale_as_input(tmp_path):
     sampling = SamplingConfig(steps=1, guidance=1.0)
     ModelFolder.save(
         tmp_path / "s",
-        tiny.card(kind="student", sampling=sampling, guidance_baked=True),
-        autoencoder=tiny.autoencoder(),
-        transformer=tiny.transformer(guidance_embedding=True),
+        make_card(kind="student", sampling=sampling, guidance_baked=True),
+        autoencoder=make_autoencoder(),
+        transformer=make_transformer(guidance_embedding=True),
     )
     model = TextToVideo.open(tmp_path / "s", device="cpu")
     with torch.no_grad():  # the scale's way in begins at zero

@@ -4,7 +4,8 @@
     loader = Loader(cache, order, collate, rank=rank, world=world, micro_batch_size=8)
     for micro_batches in loader.steps(start=100): ...
 
-The only state is the number of the step: `steps(start)` goes on exactly where an earlier run stopped.
+The only state is the number of the step: `steps(start)` goes on exactly where an earlier run
+stopped.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """The Parquet table of a snapshot: a row a sample, with the place of each of its tensors.
 
 Columns: id, bucket, caption, program (JSON), mean, logvar, and `text/<encoder>` for each encoder;
-the last three kinds are structs of key (from the cache's root), offset, length, crc32, shape, dtype.
+the last three kinds are structs of key (from the cache's root), offset, length, crc32, shape and
+dtype.
 """
 
 import dataclasses

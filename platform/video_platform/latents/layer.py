@@ -65,7 +65,8 @@ class Layer:
 
     def committed(self) -> set[str]:
         """List the units that are done."""
-        return {_unit_of(key) for key in self.store.list("commits")}
+        keys = self.store.list("commits")
+        return {key.rsplit("/", 1)[-1][:-5] for key in keys if key.endswith(".json")}
 
     def commit(self, unit_id: str) -> Commit:
         """Read one commit.
@@ -86,7 +87,8 @@ class Layer:
         done: dict[str, Entry | Reject] = {}
         shards: dict[str, Shard] = {}
         for commit in self.commits(unit_ids):
-            done.update((item.source, item) for item in (*commit.entries, *commit.rejects))
+            done |= {entry.source: entry for entry in commit.entries}
+            done |= {reject.source: reject for reject in commit.rejects}
             shards.update(commit.shards)
         return Known(done=done, shards=shards)
 
@@ -111,17 +113,16 @@ class Layer:
             shards[key] = shard
             entries += [_entry(item, record) for item, record in zip(group, records, strict=True)]
         refused += rejects
-        names = sorted(item.id for item in (*entries, *refused))
-        assert names == [m.id for m in unit.members], f"unit {unit.id} is not whole: {names}"
+        present = sorted([entry.id for entry in entries] + [reject.id for reject in refused])
+        if present != [member.id for member in unit.members]:
+            raise ValueError(f"unit {unit.id} is not whole: {present}")
         commit = Commit(
             unit=unit.id,
             entries=tuple(sorted(entries, key=lambda entry: entry.id)),
             rejects=tuple(sorted(refused, key=lambda reject: reject.id)),
             shards=shards,
         )
-        return self.store.put_if_absent(
-            f"commits/{unit.id}.json", seal(dataclasses.asdict(commit))
-        )
+        return self.store.put_if_absent(f"commits/{unit.id}.json", seal(dataclasses.asdict(commit)))
 
     def _write_shard(
         self, unit: Unit, bucket: str, group: Sequence[Encoded]
@@ -135,10 +136,14 @@ class Layer:
         }
         key, data, records = pack(tensors, bucket=bucket, unit=unit.id)
         _put_content(self.store, key, data)
-        return key, describe(data), [
-            {part: records[f"{name}/{part}"] for part in item.tensors}
-            for name, item in zip(names, group, strict=True)
-        ]
+        return (
+            key,
+            describe(data),
+            [
+                {part: records[f"{name}/{part}"] for part in item.tensors}
+                for name, item in zip(names, group, strict=True)
+            ],
+        )
 
 
 def open_layer(root: Store, spec: LayerSpec) -> Layer:
@@ -216,7 +221,3 @@ def _entry(item: Encoded, records: Mapping[str, TensorRecord]) -> Entry:
         channel_sum=sums,
         channel_square_sum=squares,
     )
-
-
-def _unit_of(key: str) -> str:
-    return key.rsplit("/", 1)[-1].removesuffix(".json")

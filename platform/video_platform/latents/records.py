@@ -1,4 +1,4 @@
-"""What a commit says: where each tensor of each sample lies, with its checksum, and what was refused.
+"""What a commit says: where each tensor of each sample lies, its checksum, and what was refused.
 
 Keys are relative to the layer. A commit names every shard that its entries use, also those that an
 earlier commit wrote, so that no shard in use ever looks forgotten.

@@ -88,45 +88,18 @@ def snapshot(url: str, *, plan: str | None = None, partial: bool = False) -> Sna
 
 def take_snapshot(root: Store, plan: Plan, *, partial: bool = False) -> Snapshot:
     """Freeze what is committed of a plan; see `snapshot`."""
-    records = load_manifest(root, plan.source)
-    latent = _Committed(root, plan.latent, latent_units(records, plan.unit_size))
-    units = text_units(records, plan.text_unit_size)
-    text = {name: _Committed(root, folder, units) for name, folder in sorted(plan.text.items())}
-    layers = [latent, *text.values()]
-    missing = sum(layer.missing for layer in layers)
+    join = _Join(root, plan)
+    missing = sum(layer.missing for layer in join.layers)
     if missing and not partial:
         raise CacheError(
-            f"{missing} of {sum(layer.units for layer in layers)} units are not committed; "
+            f"{missing} of {sum(layer.units for layer in join.layers)} units are not committed; "
             "run precompute again to finish them, or ask for a partial snapshot"
         )
-    commits = [[layer.folder, dataclasses.asdict(c)] for layer in layers for c in layer.commits]
+    commits = [
+        [layer.folder, dataclasses.asdict(c)] for layer in join.layers for c in layer.commits
+    ]
     inputs = digest([plan.id, commits])
-    existing = _find(root, inputs)
-    if existing:
-        return existing
-    rows = _rows(records, latent, text)
-    if not rows or any(caption_key("") not in layer.entries for layer in text.values()):
-        reasons = dict(Counter(reject.reason for c in latent.commits for reject in c.rejects))
-        raise CacheError(f"{root.url}: no clip of the source is stored; rejects: {reasons or 'none'}")
-    mean, std = _statistics([latent.entries[row.id] for row in rows])
-    index = write_index(rows, list(text))
-    draft = Snapshot(
-        number=0,
-        inputs=inputs,
-        plan=plan.id,
-        source=plan.source,
-        latent=plan.latent,
-        text=dict(plan.text),
-        clips=len(rows),
-        rejects=dict(Counter(reject.reason for c in latent.commits for reject in c.rejects)),
-        units=len(latent.commits),
-        units_missing=missing,
-        mean=mean,
-        std=std,
-        empty_text={name: layer.place(caption_key(""), "embedding") for name, layer in text.items()},
-        index_sha256=hashlib.sha256(index).hexdigest(),
-    )
-    return _publish(root, draft, index)
+    return _find(root, inputs) or _freeze(root, join, inputs=inputs, missing=missing)
 
 
 def list_snapshots(root: Store) -> list[int]:
@@ -188,27 +161,75 @@ class _Committed:
         return dataclasses.replace(record, key=f"{self.folder}/{record.key}")
 
 
-def _rows(
-    records: Sequence[Record], latent: _Committed, text: Mapping[str, _Committed]
-) -> list[Row]:
-    """Join each stored clip with the embeddings of its caption."""
-    rows = []
-    for record in records:
+class _Join:
+    """A plan's layers, joined by clip and caption."""
+
+    def __init__(self, root: Store, plan: Plan) -> None:
+        self.plan = plan
+        self.records = load_manifest(root, plan.source)
+        self.latent = _Committed(root, plan.latent, latent_units(self.records, plan.unit_size))
+        units = text_units(self.records, plan.text_unit_size)
+        self.text = {name: _Committed(root, plan.text[name], units) for name in sorted(plan.text)}
+
+    @property
+    def layers(self) -> list[_Committed]:
+        """All layers, the latent one first."""
+        return [self.latent, *self.text.values()]
+
+    def rows(self) -> list[Row]:
+        """Return every stored clip whose caption is stored too, sorted by (bucket, id)."""
+        rows = [self._row(record) for record in self.records if self._is_stored(record)]
+        return sorted(rows, key=lambda row: (row.bucket, row.id))
+
+    def _is_stored(self, record: Record) -> bool:
         caption = caption_key(record.caption)
-        if record.id not in latent.entries or any(caption not in t.entries for t in text.values()):
-            continue
-        mean = latent.place(record.id, "mean")
-        row = Row(
+        return record.id in self.latent.entries and all(
+            caption in layer.entries for layer in self.text.values()
+        )
+
+    def _row(self, record: Record) -> Row:
+        caption = caption_key(record.caption)
+        mean = self.latent.place(record.id, "mean")
+        return Row(
             id=record.id,
             bucket="x".join(map(str, mean.shape)),
             caption=record.caption or "",
             program=json.dumps(record.program, sort_keys=True) if record.program else None,
             mean=mean,
-            logvar=latent.place(record.id, "logvar"),
-            text={name: layer.place(caption, "embedding") for name, layer in text.items()},
+            logvar=self.latent.place(record.id, "logvar"),
+            text={name: layer.place(caption, "embedding") for name, layer in self.text.items()},
         )
-        rows.append(row)
-    return sorted(rows, key=lambda row: (row.bucket, row.id))
+
+
+def _freeze(root: Store, join: _Join, *, inputs: str, missing: int) -> Snapshot:
+    """Write a new snapshot of what is committed."""
+    rows = join.rows()
+    rejects = Counter(reject.reason for c in join.latent.commits for reject in c.rejects)
+    empty = caption_key("")
+    if not rows or any(empty not in layer.entries for layer in join.text.values()):
+        raise CacheError(
+            f"{root.url} holds no clip of the source that could be frozen; "
+            f"units missing: {missing}, rejects: {dict(rejects) or 'none'}"
+        )
+    index = write_index(rows, list(join.text))
+    mean, std = _statistics([join.latent.entries[row.id] for row in rows])
+    draft = Snapshot(
+        number=0,
+        inputs=inputs,
+        plan=join.plan.id,
+        source=join.plan.source,
+        latent=join.plan.latent,
+        text=dict(join.plan.text),
+        clips=len(rows),
+        rejects=dict(sorted(rejects.items())),
+        units=len(join.latent.commits),
+        units_missing=missing,
+        mean=mean,
+        std=std,
+        empty_text={name: layer.place(empty, "embedding") for name, layer in join.text.items()},
+        index_sha256=hashlib.sha256(index).hexdigest(),
+    )
+    return _publish(root, draft, index)
 
 
 def _statistics(entries: Sequence[Entry]) -> tuple[tuple[float, ...], tuple[float, ...]]:

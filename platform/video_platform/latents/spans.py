@@ -2,6 +2,7 @@
 
 import mmap
 from collections import OrderedDict
+from pathlib import Path
 
 from video_platform.errors import CorruptCacheError
 from video_platform.storage import MissingKeyError, Store
@@ -24,20 +25,19 @@ class SpanReader:
             CorruptCacheError: the file is missing.
         """
         try:
-            if self._store.local_path(key) is None:
+            path = self._store.local_path(key)
+            if path is None:
                 return self._store.read(key, start=start, end=end)
-            return memoryview(self._map(key))[start:end]
+            return memoryview(self._map(key, path))[start:end]
         except (MissingKeyError, FileNotFoundError):
             raise CorruptCacheError(
                 f"{self._store.url} lacks {key}; see `vdp cache verify`"
             ) from None
 
-    def _map(self, key: str) -> mmap.mmap | bytes:
+    def _map(self, key: str, path: Path) -> mmap.mmap | bytes:
         """Map a file, and let go of the one that was used longest ago."""
         found = self._maps.pop(key, None)
         if found is None:
-            path = self._store.local_path(key)
-            assert path is not None, "only files on this machine are mapped"
             with path.open("rb") as file:
                 if not path.stat().st_size:
                     return b""  # what has no bytes cannot be mapped

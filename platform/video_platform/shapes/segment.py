@@ -12,10 +12,10 @@ from video_platform.shapes.world import BACKGROUNDS, PALETTE
 
 Floats = NDArray[np.float32]
 
-MAX_DISTANCE = 125.0
+MAX_DISTANCE = 112.0
 """A pixel further than this from every known colour, in RGB, belongs to none.
 
-Half the way from the background to the furthest colour is 111; black on grey lies 160 from green.
+Half the way from grey to the furthest colour is 111; black lies 120 from green, white from pink.
 """
 
 MIN_AREA = 0.012
@@ -30,7 +30,7 @@ _IN_FRAME[1] = True
 
 
 _LUMA_CHROMA = np.array(
-    [[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32
+    [[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]], np.float32
 ) / np.array([[1], [2.5], [2.5]], np.float32)
 """RGB to brightness and colour difference, the latter trusted 2.5 times less: 4:2:0 smears it."""
 

@@ -5,7 +5,7 @@ Two choices make the world readable after 4:2:0 compression, an autoencoder's bl
 - The background is a middle grey, so each colour is a direction away from it. A blurred edge
   slides along that direction and never passes through another colour, as it would on black, where
   a dim yellow edge is as near to red as to yellow.
-- The colours differ from the grey in brightness too (by 34 of 255 or more), because 4:2:0 keeps
+- The colours differ from the grey in brightness too (by 41 of 255 or more), because 4:2:0 keeps
   brightness, and with it the outline, at full resolution.
 """
 
@@ -25,8 +25,8 @@ Rgb = tuple[int, int, int]
 PALETTE: dict[str, Rgb] = {
     "blue": (0, 0, 255),
     "cyan": (0, 255, 255),
-    "green": (0, 160, 0),
-    "pink": (255, 100, 255),
+    "green": (0, 120, 0),
+    "pink": (255, 135, 255),
     "red": (255, 0, 0),
     "yellow": (255, 255, 0),
 }

@@ -82,6 +82,14 @@ class Run:
             figure.savefig(file, bbox_inches="tight")
             self.artifact(file, None if target.parent == Path() else target.parent.as_posix())
 
+    def image(self, png: bytes, path: str) -> None:
+        """Store a PNG as an artifact at `path`."""
+        target = Path(path)
+        with TemporaryDirectory() as scratch:
+            file = Path(scratch) / target.name
+            file.write_bytes(png)
+            self.artifact(file, None if target.parent == Path() else target.parent.as_posix())
+
     def flush(self) -> None:
         """Send what is buffered now.
 

@@ -6,11 +6,12 @@
         model.exp_avg.safetensors ...     parameters by name
 
 Rank 0 writes into a hidden folder, flushes it to disk, and renames it: a folder of that name is
-complete or does not exist. Reading takes the newest one whose every byte matches its manifest; a torn
-one is reported and passed over. What is read at one ZeRO stage and number of ranks goes on at any other.
+complete or does not exist. Reading takes the newest one whose every byte matches its manifest; a
+torn one is reported and passed over. What was written at one ZeRO stage and number of ranks goes on
+at any other.
 
-The folder is a local one; on a cluster it lies on a file system that all nodes share. Every rank reads
-it, and rank 0 holds one kind of state (4 bytes a parameter) in memory while it writes.
+The folder is a local one; on a cluster it lies on a file system that all nodes share. Every rank
+reads it, and rank 0 holds one kind of state (4 bytes a parameter) in memory while it writes.
 """
 
 import dataclasses
@@ -40,15 +41,25 @@ class Restorable(Protocol):
     """What a checkpoint needs of an engine."""
 
     @property
-    def kinds(self) -> tuple[Any, ...]: ...
+    def kinds(self) -> tuple[Any, ...]:
+        """What to write, one file each."""
+        ...
 
-    def gather(self, kind: Any, *, keep: bool = True) -> dict[str, Tensor]: ...
+    def gather(self, kind: Any, *, keep: bool = True) -> dict[str, Tensor]:
+        """Collect one kind."""
+        ...
 
-    def restore(self, kind: Any, tensors: Mapping[str, Tensor]) -> None: ...
+    def restore(self, kind: Any, tensors: Mapping[str, Tensor]) -> None:
+        """Take it over."""
+        ...
 
-    def counters(self) -> dict[str, int]: ...
+    def counters(self) -> dict[str, int]:
+        """Return what is no tensor."""
+        ...
 
-    def restore_counters(self, counters: Mapping[str, int]) -> None: ...
+    def restore_counters(self, counters: Mapping[str, int]) -> None:
+        """Take it over."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Random numbers that depend on what they are for, not on who draws them or when.
 
-Every draw names its purpose: `generator(seed, "noise", position)` gives the same numbers on one rank
-or eight, before or after a resume. The generator lives on the CPU, so a GPU changes nothing.
+Every draw names its purpose: `generator(seed, "noise", position)` gives the same numbers on one
+rank or eight, before or after a resume. The generator lives on the CPU, so a GPU changes nothing.
 """
 
 import hashlib

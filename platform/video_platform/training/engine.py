@@ -1,8 +1,8 @@
 """One trained network under DeepSpeed ZeRO: backward, step, average, and all of its state.
 
-A step of training calls `engine.module` for the forward pass, `engine.backward(loss, share=...)` once a
-micro-batch and `engine.step()` once a batch. The same code runs at ZeRO stage 0, 1, 2 and 3, on one
-process or many, and in fp32 gives what a plain PyTorch loop gives.
+A step of training calls `engine.module` for the forward pass, `engine.backward(loss, share=...)`
+once a micro-batch and `engine.step()` once a batch. The same code runs at ZeRO stage 0, 1, 2 and 3,
+on one process or many, and in fp32 gives what a plain PyTorch loop gives.
 """
 
 import dataclasses
@@ -95,8 +95,8 @@ class Engine:
     def backward(self, loss: Tensor, *, share: float) -> None:
         """Add the gradient of one micro-batch.
 
-        Every rank calls this equally often between two steps; a rank with nothing left passes a loss
-        of padding with `share=0`.
+        Every rank calls this equally often between two steps; a rank with nothing left passes a
+        loss of padding with `share=0`.
 
         Args:
             loss: mean over the samples of the micro-batch, on the graph of `module`.
@@ -128,7 +128,7 @@ class Engine:
         return self.last
 
     def full_parameters(self) -> dict[str, Tensor]:
-        """Return the state dict of the module in fp32 on the CPU, whole on every rank. Collective."""
+        """Return the module's state dict, fp32, on the CPU, whole on every rank. Collective."""
         return self._state_dict("weights")
 
     def ema_parameters(self) -> dict[str, Tensor]:

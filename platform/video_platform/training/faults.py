@@ -1,4 +1,4 @@
-"""What may go wrong in a run, and what is done about it: decisions as values, apart from the loop."""
+"""What may go wrong in a run, and what is decided about it, apart from the loop."""
 
 import dataclasses
 import signal

@@ -1,7 +1,7 @@
 """The only training loop: batch, step, count, hooks, save, stop.
 
-What is trained is the step's business: it owns forward, backward and its engines, so an autoencoder with
-a discriminator, a diffusion model and a two-player distillation all run through here unchanged.
+What is trained is the step's business: it owns forward, backward and its engines; an autoencoder
+with a discriminator, a diffusion model, a two-player distillation all run through here unchanged.
 
     class Denoise:                                     # lives in a job
         def __init__(self, engine): self.engines = {"model": engine}
@@ -62,8 +62,8 @@ class Step(Protocol):
         """Update the networks once.
 
         Returns:
-            Scalars summed over this rank's micro-batches, each times its share (see `Scalars`): added
-            over the ranks they are means over the global batch.
+            Scalars summed over this rank's micro-batches, each times its share (see `Scalars`):
+            added over the ranks they are means over the global batch.
         """
         ...
 

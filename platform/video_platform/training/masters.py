@@ -11,7 +11,7 @@ One small interface over three layouts, so that checkpoints and averages know no
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,12 +88,12 @@ class Partitioned:
 
     def get(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
         """Add the fragments of all ranks."""
-        whole: Tensor = parameter.get_full_hp_param(moment)  # type: ignore[operator]
+        whole: Tensor = cast(Any, parameter).get_full_hp_param(moment)
         return whole
 
     def put(self, parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
         """Keep the fragment that this rank owns."""
-        parameter.set_full_hp_param(value, moment)  # type: ignore[operator]
+        cast(Any, parameter).set_full_hp_param(value, moment)
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Do nothing: the weights that compute are whole."""
@@ -157,7 +157,7 @@ def open_masters(zero_stage: int, optimizer: Any) -> Masters:
 
 
 def fill_moments(adam: torch.optim.Optimizer, parameters: Any) -> None:
-    """Create AdamW's state before its first step, as its first step would, so it can be restored."""
+    """Create AdamW's state as its first step would, so that it can be restored before."""
     for parameter in parameters:
         state = adam.state[parameter]
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)

@@ -1,8 +1,8 @@
 """How DeepSpeed is started: one process group, no compiled operators, a config derived from ours.
 
-DeepSpeed compiles C++ on first use unless told otherwise, which takes minutes and leaves a lock behind
-when it is interrupted; nothing here needs those operators. Its own micro-batch counting stays out of
-the way (`managed_gradient_accumulation` off): gradients add up until `step` is called.
+DeepSpeed compiles C++ on first use unless told otherwise, which takes minutes and leaves a lock
+behind when it is interrupted; nothing here needs those operators. Its own micro-batch counter stays
+out of the way (`managed_gradient_accumulation` off): gradients add up until `step` is called.
 """
 
 import datetime
@@ -18,7 +18,7 @@ import torch.distributed as dist
 from video_platform.training.config import TrainingConfig
 
 LARGEST_BUCKET = 50_000_000
-"""Elements that are reduced at once in a large model; a small one takes a bucket of its own size."""
+"""Elements that are reduced at once in a large model; a small model's bucket is its size."""
 
 
 def open_process_group(timeout_s: float = 600.0) -> None:
@@ -35,7 +35,11 @@ def open_process_group(timeout_s: float = 600.0) -> None:
         dist.init_process_group(backend, timeout=timeout)
     else:
         dist.init_process_group(
-            backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout
+            backend,
+            store=torch._C._distributed_c10d.HashStore(),
+            rank=0,
+            world_size=1,
+            timeout=timeout,
         )
 
 

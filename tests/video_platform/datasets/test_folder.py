@@ -106,7 +106,7 @@ def test_captions_that_name_missing_videos_are_reported(tmp_path):
         (
             "captions_jsonl",
             '{"file": "a.mp4"}',
-            "'video' is None; it must be a path. Keys: ['file']",
+            "must be a path. Keys: ['file']",
         ),
         ("captions_jsonl", '{"video": 3}', "'video' is 3"),
         ("captions_jsonl", '{"video": "a.mp4", "caption": 3}', "caption is 3; it must be text"),

@@ -75,7 +75,10 @@ def test_decoding_stops_when_the_clip_is_full(media, policy, limits):
     """Damage behind the last frame that is needed goes unseen; `probe` would see it."""
     rng = np.random.default_rng(0)
     data = media.video(
-        rng.integers(0, 256, (40, 96, 128, 3), np.uint8), movflags="faststart", bf="0", g="5"
+        rng.integers(0, 256, (40, 96, 128, 3), np.uint8),
+        muxer={"movflags": "faststart"},
+        bf="0",
+        g="5",
     )
     broken = data[:-2000] + bytes(2000)
     whole = decode(data, policy=policy, limits=limits)
@@ -100,11 +103,11 @@ def test_other_pixel_formats_have_the_same_colours(media, policy, limits, pixel_
     np.testing.assert_array_equal(corners(clip.frames[0]), QUADRANTS)
 
 
-def planes(matrix, colour_range, value=(120, 100, 170), size=(64, 48)):
+def planes(matrix, colour_range, value=(120, 100, 170), size=(64, 48), codec="libx264"):
     """A video of one exact YUV colour, tagged as asked."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
-        stream = out.add_stream("libx264", rate=10, options={"qp": "0"})
+        stream = out.add_stream(codec, rate=10, options={"crf": "1"})
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         if matrix:
@@ -118,6 +121,8 @@ def planes(matrix, colour_range, value=(120, 100, 170), size=(64, 48)):
         for index in range(2):
             frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
             frame.pts = index
+            if colour_range:
+                frame.color_range = colour_range
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return buffer.getvalue()
@@ -137,12 +142,15 @@ BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
 
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(
     ("tag", "weights"), [(None, BT601), (Colorspace.ITU601, BT601), (Colorspace.ITU709, BT709)]
 )
-def test_matrix_and_range_are_those_of_the_standard(policy, limits, backend, full, tag, weights):
-    data = planes(tag, ColorRange.JPEG if full else None)
+def test_matrix_and_range_are_those_of_the_standard(
+    policy, limits, backend, codec, full, tag, weights
+):
+    data = planes(tag, ColorRange.JPEG if full else None, codec=codec)
     clip = decode(data, policy=changed(policy, frames=1), limits=limits, backend=backend)
     np.testing.assert_allclose(
         clip.frames[0].mean(axis=(0, 1)), expected_rgb(*weights, full=full), atol=2
@@ -199,7 +207,7 @@ def test_decord_is_refused_what_it_gets_wrong(media, policy, limits, why, option
 
 def test_decord_is_not_trusted_with_a_file_that_is_cut_off(media, policy, limits):
     noise = np.random.default_rng(0).integers(0, 256, (20, 96, 128, 3), np.uint8)
-    data = media.video(noise, movflags="faststart")
+    data = media.video(noise, muxer={"movflags": "faststart"})
     with open_video(data[:-5000], limits) as video:
         assert why_not_decord(video, policy) == "it is cut off"
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,11 +30,12 @@ def child_of(decoder):
 
 
 def alive(pid):
+    """Whether a process runs; one that is dead but not yet reaped does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
+    return state not in "ZX"
 
 
 def reason_of(call, *arguments):
@@ -56,11 +58,10 @@ def test_it_gives_what_a_call_in_this_process_gives(decoder, media, policy, tmp_
 def test_relative_paths_are_those_of_the_caller(decoder, media, tmp_path, monkeypatch):
     (tmp_path / "-clip.mp4").write_bytes(media.video(media.grey(3)))
     monkeypatch.chdir(tmp_path)
-    assert decoder.probe(type(tmp_path)("-clip.mp4")).frames == 3
+    assert decoder.probe(Path("-clip.mp4")).frames == 3
 
 
 def test_a_reject_keeps_its_reason_and_the_process(decoder):
-    decoder.probe_before = None
     assert reason_of(decoder.probe, b"nonsense" * 100) == "not_video"
     pid = child_of(decoder)
     assert reason_of(decoder.probe, b"") == "empty_file"
@@ -77,13 +78,12 @@ def test_a_process_that_dies_costs_one_call(decoder, media):
     data = media.video(media.grey(3))
     decoder.probe(data)
     os.kill(child_of(decoder), signal.SIGKILL)
-    with pytest.raises(MediaError, match="crash: .*killed by SIGKILL"):
+    with pytest.raises(MediaError, match=r"crash: .*killed by SIGKILL"):
         decoder.probe(data)
     assert decoder.probe(data).frames == 3
 
 
-def test_a_process_that_dies_during_a_call_costs_one_call(media, monkeypatch):
-    """Half of the children are told to die on a marked file, as a defect in a decoder would."""
+def test_a_process_that_dies_during_a_call_costs_one_call(media):
     with IsolatedDecoder(MediaLimits()) as decoder:
         decoder.probe(media.video(media.grey(3)))
         pid = child_of(decoder)
@@ -142,7 +142,20 @@ def test_a_copy_has_a_process_of_its_own(decoder, media):
         twin.close()
 
 
+def run_script(media, tmp_path, ending):
+    """Run a script without a `__main__` guard that probes a clip; return it and its output."""
+    (tmp_path / "clip.mp4").write_bytes(media.video(media.grey(3)))
+    (tmp_path / "script.py").write_text(SCRIPT + ending)
+    return subprocess.run(
+        [sys.executable, tmp_path / "script.py", tmp_path / "clip.mp4"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+
+
 SCRIPT = """
+import os
 import sys
 from video_platform.video.isolate import IsolatedDecoder
 from video_platform.video.limits import MediaLimits
@@ -150,23 +163,25 @@ from video_platform.video.limits import MediaLimits
 print("ran")
 decoder = IsolatedDecoder(MediaLimits())
 print(decoder.probe(open(sys.argv[1], "rb").read()).frames)
-print(decoder._child._process.pid)
+print(decoder._child._process.pid, flush=True)
 """
 
 
 def test_a_script_without_a_guard_runs_once_and_leaves_nothing(media, tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(media.video(media.grey(3)))
-    (tmp_path / "script.py").write_text(SCRIPT)
-    ended = subprocess.run(
-        [sys.executable, tmp_path / "script.py", tmp_path / "clip.mp4"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ended = run_script(media, tmp_path, "")
     ran, frames, pid = ended.stdout.split()
-    assert (ran, frames, ended.stderr) == ("ran", "3", "")
+    assert (ran, frames, ended.stderr, ended.returncode) == ("ran", "3", "", 0)
     assert not alive(int(pid))
+
+
+def test_the_process_does_not_outlive_a_parent_that_is_killed(media, tmp_path):
+    ended = run_script(media, tmp_path, "os.kill(os.getpid(), 9)")
+    assert ended.returncode == -signal.SIGKILL
+    pid = int(ended.stdout.split()[-1])
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(pid)
 
 
 def test_the_process_imports_nothing_heavy():

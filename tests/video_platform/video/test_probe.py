@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from video_platform.video.limits import MediaLimits
 from video_platform.video.probe import probe
@@ -70,17 +71,19 @@ def test_a_single_frame_has_no_rate(media, limits):
 
 
 def test_of_several_video_streams_the_one_that_players_show_is_read(limits):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as out:
+    with av.open(buffer, "w", format="matroska") as out:
         streams = []
         for size in [(32, 32), (96, 64)]:
             stream = out.add_stream("libx264", rate=10)
             stream.width, stream.height = size
             streams.append(stream)
+        streams[1].disposition = Disposition.default
         for stream in streams:
             for index in range(4):
-                pixels = np.zeros((stream.height, stream.width, 3), np.uint8)
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                pixels = noise[: stream.height, : stream.width]
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
                 frame.pts, frame.time_base = index, Fraction(1, 10)
                 out.mux(stream.encode(frame))
             out.mux(stream.encode())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from video_platform.errors import MediaError
+from video_platform.video.backends import why_not_decord
 from video_platform.video.decode import decode
 from video_platform.video.isolate import IsolatedDecoder
 from video_platform.video.limits import REASONS, MediaLimits
 from video_platform.video.media import open_video
-from video_platform.video.backends import why_not_decord
 from video_platform.video.policy import PixelPolicy
 
 FOLDER = os.environ.get("REAL_VIDEOS")
@@ -42,7 +42,7 @@ def test_a_file_is_read_rightly_or_refused_with_a_reason(decoder, path):
     assert info.frames > 0
     frames = decoder.decode(path, POLICY).frames
     assert frames.shape == (5, 96, 160, 3)
-    assert frames.std() > 0 or info.width == 1
+    assert frames.any()
 
 
 @pytest.mark.parametrize("path", VIDEOS, ids=lambda path: f"{path.parent.name}/{path.name}")

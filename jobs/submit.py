@@ -1,0 +1,36 @@
+"""Run a job on a Ray cluster: `vdp submit pretrain RECIPE --address http://127.0.0.1:8265`.
+
+The code is shipped without the junk, the log is streamed, and the job's exit code is returned.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.cli import RECIPE_JOBS
+from jobs.recipe import Recipe
+from video_platform.cluster import ROOT, submit_job
+from video_platform.config import load_recipe, pick
+from video_platform.errors import ConfigError
+
+
+def run(job: str, recipe: str, overrides: Sequence[str], *, address: str, wait: bool = True) -> int:
+    """Submit a job and return its exit code.
+
+    Args:
+        job: a name in `RECIPE_JOBS`.
+        recipe: a recipe file inside of the project, which is what travels.
+        overrides: `a.b=c`.
+        address: of the head's dashboard.
+        wait: follow the log until the job ends.
+
+    Raises:
+        ConfigError: the job, the recipe or an override is wrong; nothing was submitted.
+        ClusterError: the head cannot be reached.
+    """
+    pick(RECIPE_JOBS, job, "job")
+    load_recipe(Recipe, recipe, overrides)
+    path = Path(recipe).resolve()
+    if not path.is_relative_to(ROOT):
+        raise ConfigError(f"{recipe} lies outside of {ROOT}, which is what is sent; copy it there")
+    argv = ["python", "-m", "jobs.cli", job, str(path.relative_to(ROOT)), *overrides]
+    return submit_job(argv, address=address, wait=wait, on_log=lambda text: print(text, end=""))

@@ -1,0 +1,112 @@
+"""Samplers against closed forms: exact factors, orders of convergence, exact cases."""
+
+import math
+
+import pytest
+import torch
+
+from tests.video_models.diffusion.gaussian import example, noise
+from video_models.diffusion.samplers import SAMPLERS, sample_dpm2m, sample_euler, sample_heun
+from video_models.diffusion.timesteps import sampling_grid
+
+ORDERS = {"dpm++2m": 2, "euler": 1, "heun": 2}
+CALLS = {"dpm++2m": 8, "euler": 8, "heun": 15}
+
+
+def error(name, steps, shift=1.0):
+    """Distance from the exact end of the trajectory."""
+    world, x = example(), noise()
+    end = SAMPLERS[name](world.velocity, x, sampling_grid(steps, shift=shift))
+    return (end - world.flow(x, 1.0, 0.0)).norm().item()
+
+
+def test_every_sampler_has_its_order_and_cost_stated_here():
+    assert sorted(ORDERS) == sorted(CALLS) == sorted(SAMPLERS)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_halving_the_step_divides_the_error_by_two_to_the_order(name, shift):
+    ratio = error(name, 128, shift) / error(name, 256, shift)
+    assert math.log2(ratio) == pytest.approx(ORDERS[name], abs=0.15)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_single_point_is_hit_exactly_by_any_number_of_steps(name, steps, shift):
+    world = example(std=0.0)
+    end = SAMPLERS[name](world.velocity, noise(), sampling_grid(steps, shift=shift))
+    torch.testing.assert_close(end, world.mean.expand_as(end), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_sampler_makes_the_calls_that_it_should(name):
+    times = []
+
+    def velocity(x, t):
+        times.extend(t.unique().tolist())
+        return example().velocity(x, t)
+
+    SAMPLERS[name](velocity, noise(), sampling_grid(8))
+    assert len(times) == CALLS[name]
+    assert 0.0 not in times
+
+
+@pytest.mark.parametrize("steps", [1, 8, 32])
+def test_euler_contracts_by_its_closed_form_factor(steps):
+    world, x, grid = example(), noise(), sampling_grid(steps)
+    factor = math.prod(
+        1 + (r - t) * world.slope(t) for t, r in zip(grid[:-1], grid[1:], strict=True)
+    )
+    end = sample_euler(world.velocity, x, grid)
+    torch.testing.assert_close(end, world.mean + factor * x, rtol=1e-12, atol=1e-12)
+
+
+def test_euler_gives_the_known_spread():
+    world = example(0.6)
+    for steps, expected in ((8, 0.50367), (32, 0.57448)):
+        end = sample_euler(world.velocity, noise(1), sampling_grid(steps))
+        spread = (end - world.mean) / noise(1)
+        torch.testing.assert_close(spread, torch.full_like(spread, expected), rtol=0, atol=1e-5)
+
+
+def test_heun_contracts_by_its_closed_form_factor():
+    world, x, grid = example(), noise(), sampling_grid(8)
+    factor = torch.ones(3, dtype=torch.float64)
+    for t, r in zip(grid[:-1], grid[1:], strict=True):
+        h, here = r - t, world.slope(t)
+        average = here if r == 0 else (here + world.slope(r) * (1 + h * here)) / 2
+        factor = factor * (1 + h * average)
+    end = sample_heun(world.velocity, x, grid)
+    torch.testing.assert_close(end, world.mean + factor * x, rtol=1e-12, atol=1e-12)
+
+
+def test_the_first_steps_and_the_last_of_2m_are_eulers():
+    world, x = example(), noise()
+    for steps in (1, 2, 3):
+        grid = sampling_grid(steps)
+        torch.testing.assert_close(
+            sample_dpm2m(world.velocity, x, grid), sample_euler(world.velocity, x, grid)
+        )
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_the_callback_sees_every_step(name):
+    seen = []
+    end = SAMPLERS[name](
+        example().velocity,
+        noise(),
+        sampling_grid(4),
+        callback=lambda *step: seen.append(step),
+    )
+    assert [step[:2] for step in seen] == [(0, 0.75), (1, 0.5), (2, 0.25), (3, 0.0)]
+    assert torch.equal(seen[-1][2], end)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_samples_keep_shape_and_dtype(name):
+    x = torch.randn(2, 4, 3, 2, 2)
+    end = SAMPLERS[name](lambda x, t: -x, x, sampling_grid(4, shift=3.0))
+    assert end.shape == x.shape
+    assert end.dtype == x.dtype

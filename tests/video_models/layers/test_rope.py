@@ -1,0 +1,44 @@
+"""Rotary positions: what is rotated, and that only distances matter."""
+
+import torch
+
+from video_models.layers.rope import axis_angles, axis_widths, rotate, rotation
+
+
+def test_a_head_is_cut_into_three_runs():
+    assert axis_widths(128) == (44, 42, 42)
+    assert axis_widths(64) == (24, 20, 20)
+    assert axis_widths(12) == (4, 4, 4)
+
+
+def test_angles_are_exact_far_out():
+    angles = axis_angles(1024, 44)
+    assert angles.dtype == torch.float64
+    assert angles[1000, 3].item() == 1000 * 10000 ** (-6 / 44)
+
+
+def test_tokens_are_in_frame_row_column_order():
+    cos, _ = rotation((2, 3, 4), 12, device=torch.device("cpu"))
+    frames, rows, columns = (axis_angles(4, 4).cos().float() for _ in range(3))
+    token = 1 * 12 + 2 * 4 + 3
+    assert torch.equal(cos[token], torch.cat((frames[1], rows[2], columns[3])))
+
+
+def test_scores_depend_on_distances_alone():
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 1, 1, 12), torch.randn(1, 1, 1, 12)
+    cos, sin = rotation((6, 1, 1), 12, device=torch.device("cpu"))
+
+    def score(i, j):
+        return (rotate(q, (cos[[i]], sin[[i]])) * rotate(k, (cos[[j]], sin[[j]]))).sum()
+
+    torch.testing.assert_close(score(0, 2), score(3, 5))
+    assert abs(score(0, 2) - score(0, 3)) > 1e-3
+
+
+def test_rotation_keeps_lengths_and_dtype():
+    torch.manual_seed(0)
+    x = torch.randn(2, 24, 3, 12)
+    turn = rotation((2, 3, 4), 12, device=torch.device("cpu"))
+    torch.testing.assert_close(rotate(x, turn).norm(dim=-1), x.norm(dim=-1))
+    assert rotate(x.bfloat16(), turn).dtype == torch.bfloat16

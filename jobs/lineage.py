@@ -93,7 +93,9 @@ def with_target(target: str, tree: LineageNode) -> LineageNode:
     if not path.is_file():
         return tree
     told = read_provenance(path)
-    details: dict[str, str] = {key: f"{told[key]}" for key in ("seed", "steps", "guidance") if key in told}
+    details: dict[str, str] = {
+        key: f"{told[key]}" for key in ("seed", "steps", "guidance") if key in told
+    }
     return LineageNode(
         role="clip",
         kind="clip",

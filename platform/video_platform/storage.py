@@ -107,8 +107,13 @@ class Store:
             StorageError: it cannot be reached or written, or it breaks a promise.
         """
         key = f".probe-{secrets.token_hex(8)}"
+        winners = self._race(key)
         try:
-            self._race(key)
+            if winners != (self.read(key),):
+                raise StorageError(
+                    f"{self.url!r} let {len(winners)} of {PROBE_WRITERS + 1} writers create the "
+                    f"same key (conditional writes are missing or broken): {_UNFIT}"
+                )
             if key not in self.scan():
                 raise StorageError(f"{self.url!r} does not list what was just written: {_UNFIT}")
             self.put(key, b"replaced")
@@ -117,8 +122,8 @@ class Store:
         finally:
             self.delete(key)
 
-    def _race(self, key: str) -> None:
-        """Let threads create one key at the same moment."""
+    def _race(self, key: str) -> tuple[bytes, ...]:
+        """Let threads create one key at the same moment, and one more after; who says it won?"""
         start = threading.Barrier(PROBE_WRITERS)
         offers = [f"writer {number}".encode() for number in range(PROBE_WRITERS)]
 
@@ -127,14 +132,10 @@ class Store:
             return self.put_if_absent(key, data)
 
         with ThreadPoolExecutor(PROBE_WRITERS) as threads:
-            won = list(threads.map(offer, offers))
-        won.append(self.put_if_absent(key, b"late"))
-        winners = [data for data, first in zip([*offers, b"late"], won, strict=True) if first]
-        if winners != [self.read(key)]:
-            raise StorageError(
-                f"{self.url!r} let {len(winners)} of {len(won)} writers create the same key "
-                f"(conditional writes are missing or broken): {_UNFIT}"
-            )
+            answers = list(threads.map(offer, offers))
+        offers.append(b"late")
+        answers.append(self.put_if_absent(key, b"late"))
+        return tuple(data for data, won in zip(offers, answers, strict=True) if won)
 
 
 _UNFIT = "results could be lost there; use a local disk, or an S3 that honours If-None-Match"

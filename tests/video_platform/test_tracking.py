@@ -188,10 +188,11 @@ def test_artifacts_are_files_and_folders(tracker, project, tmp_path_factory):
     with tracker.start("evaluation", name="e", params={}) as run:
         run.artifact(folder, "report")
         run.artifact(folder / "report.html")
+        run.image(b"PNG", "sheets/a.png")
         with pytest.raises(TrackingError, match="no file"):
             run.artifact(folder / "missing.html")
     paths = {file.path for file in tracker.client.list_artifacts(run.id)}
-    assert paths == {"config.json", "report", "report.html"}
+    assert paths == {"config.json", "report", "report.html", "sheets"}
 
 
 def test_lineage_leads_from_a_student_to_the_source(tracker):
@@ -279,10 +280,20 @@ def test_a_sqlite_file_is_refused_for_workers_on_other_nodes(tracker):
         tracker.check_shared()
 
 
-@pytest.mark.parametrize("uri", ["/some/folder", "file:///x", "ftp://host"])
+@pytest.mark.parametrize(
+    "uri", ["/some/folder", "file:///x", "ftp://host", "sqlite://", "sqlite:mlflow.db"]
+)
 def test_a_uri_that_no_store_understands_is_refused(uri):
     with pytest.raises(ValueError, match="sqlite:"):
         TrackingConfig(uri=uri)
+
+
+def test_a_local_database_is_the_same_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert TrackingConfig().resolve(Path("out")) == f"sqlite:///{tmp_path}/out/mlflow.db"
+    uri = TrackingConfig(uri="sqlite:///runs.db?timeout=5").resolve(Path("unused"))
+    assert uri == f"sqlite:///{tmp_path}/runs.db?timeout=5"
+    assert TrackingConfig(uri="http://host:5000").resolve(Path("out")) == "http://host:5000"
 
 
 def test_a_database_in_a_folder_that_cannot_be_made_is_told(tmp_path):

@@ -12,7 +12,7 @@ from video_models.diffusion.config import TimestepConfig
 
 def shift_times(t: Tensor, shift: float) -> Tensor:
     """Return s t / (1 + (s - 1) t); 0 and 1 stay where they are."""
-    return shift * t / (1 + (shift - 1) * t)
+    return t / (t + (1 - t) / shift)  # written so that 1 stays 1 to the last bit
 
 
 def unshift_times(t: Tensor, shift: float) -> Tensor:

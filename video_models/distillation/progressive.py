@@ -39,7 +39,7 @@ def halving_stages(start: int, end: int) -> tuple[int, ...]:
     Raises:
         ValueError: `start` is not `end` times a power of two above 1.
     """
-    ratio, rest = divmod(start, end)
+    ratio, rest = divmod(start, max(end, 1))
     if end < 1 or rest or ratio < 2 or ratio & (ratio - 1):
         raise ValueError(
             f"cannot halve {start} steps to {end}; start must be end times 2, 4, 8 and so on"

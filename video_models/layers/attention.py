@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from video_models.layers.norms import WideRMSNorm
 from video_models.layers.rope import Rotation, rotate
 
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -51,8 +52,8 @@ class Attention(nn.Module):
         self.to_q = nn.Linear(dim, dim)
         self.to_k = nn.Linear(dim, dim)
         self.to_v = nn.Linear(dim, dim)
-        self.norm_q = nn.RMSNorm(dim, eps=eps)
-        self.norm_k = nn.RMSNorm(dim, eps=eps)
+        self.norm_q = WideRMSNorm(dim, eps=eps)
+        self.norm_k = WideRMSNorm(dim, eps=eps)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
     def forward(

@@ -6,19 +6,10 @@ is added to it.
 Legend: B batch, S tokens (1 when all tokens share one time), D width.
 """
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from video_models.layers.embeddings import widen
-
-
-class WideLayerNorm(nn.LayerNorm):
-    """A layer norm that computes in float32 or wider and returns that."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x with zero mean and unit variance over the width."""
-        weight, bias = (None if p is None else widen(p) for p in (self.weight, self.bias))
-        return F.layer_norm(widen(x), self.normalized_shape, weight, bias, self.eps)
 
 
 def split_modulation(table: Tensor, conditioning: Tensor) -> tuple[Tensor, ...]:
@@ -28,9 +19,9 @@ def split_modulation(table: Tensor, conditioning: Tensor) -> tuple[Tensor, ...]:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return x (1 + scale) + shift."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 def add_gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
     """Return x + gate update, summed in float32 or wider, in x's dtype."""
-    return (widen(x) + widen(update) * gate).type_as(x)
+    return torch.addcmul(widen(x), widen(update), gate).type_as(x)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from video_models.layers.attention import Attention, AttentionFunction
 from video_models.layers.embeddings import NumberEmbedder, TextProjection, WideLinear
-from video_models.layers.modulation import WideLayerNorm, add_gated, modulate, split_modulation
+from video_models.layers.modulation import add_gated, modulate, split_modulation
+from video_models.layers.norms import WideLayerNorm
 from video_models.layers.rope import Rotation
 from video_models.transformer.config import TransformerConfig
 

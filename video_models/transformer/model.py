@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from video_models.layers.attention import AttentionFunction, attend
-from video_models.layers.modulation import WideLayerNorm, modulate, split_modulation
+from video_models.layers.modulation import modulate, split_modulation
+from video_models.layers.norms import WideLayerNorm
 from video_models.layers.rope import rotation
 from video_models.transformer.block import ConditionEmbedder, TransformerBlock
 from video_models.transformer.config import TransformerConfig

@@ -10,14 +10,14 @@ import hashlib
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Literal
 
 from video_platform.errors import CacheError, CorruptCacheError
 from video_platform.latents.layer import Layer, read_layer
 from video_platform.latents.manifest import load_manifest, load_plan
 from video_platform.latents.records import Commit, Shard, TensorRecord
-from video_platform.latents.snapshots import load_index, load_snapshot
+from video_platform.latents.snapshots import list_snapshots, load_index, load_snapshot
 from video_platform.latents.summary import layer_folders
 from video_platform.storage import MissingKeyError, Store, open_store
 
@@ -65,7 +65,7 @@ def verify(url: str, *, snapshot: int | None = None) -> list[Finding]:
     """
     root = open_store(url)
     if snapshot is not None:
-        return list(_verify_snapshot(root, snapshot, read=True))
+        return list(_verify_snapshot(root, snapshot, set()))
     keys = root.list()
     if not any(LAYOUT.fullmatch(key) for key in keys):
         raise CacheError(f"{root.url} holds no latent cache")
@@ -73,17 +73,25 @@ def verify(url: str, *, snapshot: int | None = None) -> list[Finding]:
     named: set[str] = set()
     for folder in layer_folders(root):
         findings += _verify_layer(root, folder, keys, named)
-    for key in keys:
-        if not LAYOUT.fullmatch(key):
-            findings.append(Finding(kind="foreign", key=key, message="it is none of the cache's"))
-        elif "/data/" in key and key not in named:
-            message = "no commit names it; it may be deleted when nothing is writing"
-            findings.append(Finding(kind="orphan", key=key, message=message))
-    return findings
+    for number in list_snapshots(root):
+        findings += _verify_snapshot(root, number, named)
+    return findings + _litter(keys, named, damaged=any(finding.harmful for finding in findings))
+
+
+def _litter(keys: Iterable[str], named: Set[str], *, damaged: bool) -> list[Finding]:
+    """List the files that nothing needs."""
+    advice = "mend the damage first" if damaged else "it may be deleted when nothing is writing"
+    foreign = [key for key in keys if not LAYOUT.fullmatch(key)]
+    orphans = [key for key in keys if "/data/" in key and key not in named]
+    return [
+        Finding(kind="orphan", key=key, message=f"nothing that can be read names it; {advice}")
+        for key in orphans
+        if key not in foreign
+    ] + [Finding(kind="foreign", key=key, message="it is none of the cache's") for key in foreign]
 
 
 def _verify_small_files(root: Store, keys: Iterable[str]) -> Iterator[Finding]:
-    """Check manifests, plans and snapshots against their hashes."""
+    """Check manifests and plans against their hashes."""
     for key in keys:
         name = key.rsplit("/", 1)[-1].split(".")[0]
         try:
@@ -91,14 +99,15 @@ def _verify_small_files(root: Store, keys: Iterable[str]) -> Iterator[Finding]:
                 load_manifest(root, name)
             elif key.startswith("plans/"):
                 load_plan(root, name)
-            elif re.fullmatch(r"snapshots/\d+\.json", key):
-                yield from _verify_snapshot(root, int(name), read=False)
         except CorruptCacheError as error:
             yield Finding(kind="damaged", key=key, message=str(error))
 
 
-def _verify_snapshot(root: Store, number: int, *, read: bool) -> Iterator[Finding]:
-    """Check that all that a snapshot names is there, and with `read` that it is unchanged."""
+def _verify_snapshot(root: Store, number: int, checked: set[str]) -> Iterator[Finding]:
+    """Check that all that a snapshot names is there and unchanged.
+
+    Shards in `checked` are only looked for; the others are read, and added to it.
+    """
     key = f"snapshots/{number}.json"
     try:
         header = load_snapshot(root, number)
@@ -110,13 +119,16 @@ def _verify_snapshot(root: Store, number: int, *, read: bool) -> Iterator[Findin
     for row in (index[place] for place in range(len(index))):
         for record in (row.mean, row.logvar, *row.text.values(), *header.empty_text.values()):
             places[record.key][record.offset] = record
-    hint = f"snapshot {number} needs it; `vdp cache verify` of the whole cache says how to mend it"
+    hint = (
+        f"snapshot {number} needs it; delete the snapshot unless a commit that can be redone does"
+    )
     for shard, records in sorted(places.items()):
         if not root.exists(shard):
             yield Finding(kind="missing", key=shard, message=f"it is not there; {hint}")
-        elif read:
+        elif shard not in checked:
             for kind, message in _compare_tensors(root.read(shard), records.values()):
                 yield Finding(kind=kind, key=shard, message=f"{message}; {hint}")
+        checked.add(shard)
 
 
 def _verify_layer(

@@ -76,12 +76,15 @@ def encode_canary(encode: Encode, policy: PixelPolicy) -> Canary:
     )
 
 
-def check_canary(recorded: Canary, now: Canary, *, tolerance: float) -> None:
+def check_canary(recorded: Canary | None, now: Canary, *, tolerance: float) -> None:
     """Compare two canaries of the same clip.
 
     Raises:
-        StaleCacheError: they differ by more than `tolerance` times the largest recorded number.
+        StaleCacheError: there is none, or they differ by more than `tolerance` times the largest
+            recorded number.
     """
+    if recorded is None:
+        raise StaleCacheError("the layer records no canary clip; encode into another cache.url")
     same_kind = (recorded.seed, recorded.shape, len(recorded.mean)) == (
         now.seed,
         now.shape,

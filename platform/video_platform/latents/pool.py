@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ray
-
 from video_platform.errors import CacheError, ClusterError, SourceError, StorageError
 from video_platform.latents.work import Outcome, Work
 
@@ -32,6 +30,8 @@ class Seat:
 @contextlib.contextmanager
 def actors(kind: type, count: int, seat: Seat, *arguments: Any) -> Iterator[list[Any]]:
     """Start `count` actors of a class inside the block; their handles may not be ready yet."""
+    import ray
+
     remote = ray.remote(kind).options(
         num_cpus=seat.cpus, num_gpus=seat.gpus, max_restarts=-1, max_task_retries=RETRIES
     )
@@ -49,6 +49,8 @@ def wait_until_ready(pools: Sequence[Sequence[Any]], *, timeout_s: float, needs:
     Raises:
         ClusterError: the cluster has no room for them within `timeout_s`.
     """
+    import ray
+
     try:
         answers = [
             ray.get([actor.ready.remote() for actor in pool], timeout=timeout_s) for pool in pools
@@ -80,6 +82,8 @@ def run_units(
     Raises:
         CacheError: some units could not be done now; the others are.
     """
+    import ray
+
     todo = deque(work)
     idle = list(pool)
     running: dict[Any, Any] = {}

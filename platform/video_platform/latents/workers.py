@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from video_platform.datasets.record import Record
@@ -123,6 +122,8 @@ class ClipEncoder:
 
         What is decoded ahead and what waits for its batch never exceed the room together.
         """
+        import ray
+
         ahead: deque[tuple[str, Any]] = deque()
         for place, record in enumerate(records):
             if len(ahead) == self._room - self._batch + 1:
@@ -193,9 +194,7 @@ class CaptionEncoder:
                 item = Encoded(member=members[name], tensors={"embedding": kept}, bucket=width)
                 encoded.append(item)
         committed = layer.write(work.unit, encoded, known=work.known)
-        return Outcome(
-            samples=len(members), encoded=len(encoded), rejects={}, committed=committed
-        )
+        return Outcome(samples=len(members), encoded=len(encoded), rejects={}, committed=committed)
 
 
 def _reject(member: Member, reason: str, error: str) -> Reject:

@@ -22,7 +22,10 @@ class TrackingConfig:
         """Refuse an empty name and a URI that no tracking store understands."""
         if not self.experiment.strip():
             raise ValueError("an experiment needs a name")
-        if self.uri is not None and urlsplit(self.uri).scheme.split("+")[0] not in SCHEMES:
+        if self.uri is None:
+            return
+        known = urlsplit(self.uri).scheme.split("+")[0] in SCHEMES
+        if not known or (is_local(self.uri) and not self.uri.partition(":///")[2]):
             raise ValueError(
                 "a tracking URI starts with one of "
                 + ", ".join(f"{scheme}:" for scheme in SCHEMES)
@@ -30,8 +33,16 @@ class TrackingConfig:
             )
 
     def resolve(self, project: Path) -> str:
-        """Return the URI to use when the project's own files live in `project`."""
-        return self.uri or f"sqlite:///{project.absolute() / 'mlflow.db'}"
+        """Return the URI to use, the same from every working directory.
+
+        Args:
+            project: the folder that holds the database when no URI is given.
+        """
+        uri = self.uri or f"sqlite:///{project / 'mlflow.db'}"
+        if not is_local(uri):
+            return uri
+        _, question, options = uri.partition("?")
+        return f"sqlite:///{sqlite_path(uri)}{question}{options}"
 
 
 def is_local(uri: str) -> bool:

@@ -8,7 +8,7 @@ only a run that ends with unsent metrics raises.
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -74,21 +74,13 @@ class Run:
         with tracking_errors(f"store {path.name!r}"):
             store(self.id, str(path), folder)
 
+    def image(self, data: bytes, path: str) -> None:
+        """Store an encoded picture, such as a PNG, as an artifact at `path`."""
+        self._store(path, lambda file: file.write_bytes(data))
+
     def figure(self, figure: Any, path: str) -> None:
         """Store a matplotlib figure as an artifact; the ending of `path` says the format."""
-        target = Path(path)
-        with TemporaryDirectory() as scratch:
-            file = Path(scratch) / target.name
-            figure.savefig(file, bbox_inches="tight")
-            self.artifact(file, None if target.parent == Path() else target.parent.as_posix())
-
-    def image(self, png: bytes, path: str) -> None:
-        """Store a PNG as an artifact at `path`."""
-        target = Path(path)
-        with TemporaryDirectory() as scratch:
-            file = Path(scratch) / target.name
-            file.write_bytes(png)
-            self.artifact(file, None if target.parent == Path() else target.parent.as_posix())
+        self._store(path, lambda file: figure.savefig(file, bbox_inches="tight"))
 
     def flush(self) -> None:
         """Send what is buffered now.
@@ -132,6 +124,13 @@ class Run:
             self.close(status_of(error))
         except TrackingError as failure:  # the reason that ends the block matters more
             _logger.warning("%s", failure)
+
+    def _store(self, path: str, write: Callable[[Path], object]) -> None:
+        target = Path(path)
+        with TemporaryDirectory() as scratch:
+            file = Path(scratch) / target.name
+            write(file)
+            self.artifact(file, None if target.parent == Path() else target.parent.as_posix())
 
     def _send_now_and_then(self) -> None:
         while not self._stop.wait(FLUSH_EVERY_S):

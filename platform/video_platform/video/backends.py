@@ -5,6 +5,7 @@ pixels, bit for bit, for plain 8-bit video in MP4 and Matroska; `why_not_decord`
 wrong. Both yield pictures as stored: `decode.py` turns and resizes them, for both alike.
 """
 
+import importlib.util
 import io
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -100,6 +101,8 @@ def _choose(reader: Any, video: Video, policy: PixelPolicy) -> list[tuple[int, F
 
 def why_not_decord(video: Video, policy: PixelPolicy) -> str | None:
     """Say why decord would get a video wrong; None where it is known to be right."""
+    if importlib.util.find_spec("decord") is None:
+        return "decord is not installed; it has wheels for x86-64 Linux only"
     frame = video.first
     codec = video.stream.codec_context.codec.canonical_name
     if codec not in ("h264", "hevc", "vp9"):

@@ -8,7 +8,6 @@ makes the same call in a process that may crash or hang.
 """
 
 import dataclasses
-import importlib.util
 from typing import Literal
 
 import numpy as np
@@ -47,7 +46,9 @@ def decode(
     limits: MediaLimits,
     backend: BackendName = "auto",
 ) -> Clip:
-    """Decode the clip that begins with a video's first frame.
+    """Decode the clip that begins with a video's first frame, and no more than it needs.
+
+    Damage behind the clip goes unseen; `probe` would see it.
 
     Args:
         media: a path, or the bytes of a file.
@@ -77,7 +78,7 @@ def choose_backend(video: Video, policy: PixelPolicy) -> str:
     decord jumps to the key frame before each picked frame, PyAV decodes all that lie between. At
     4 key frames between picks decord takes a third of the time, at 1 or less it takes longer.
     """
-    if why_not_decord(video, policy) or importlib.util.find_spec("decord") is None:
+    if why_not_decord(video, policy):
         return "pyav"
     keys = [entry.timestamp for entry in video.stream.index_entries if entry.is_keyframe]
     if len(keys) < 2:

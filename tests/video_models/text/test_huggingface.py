@@ -98,7 +98,7 @@ def test_the_identity_does_not_follow_what_was_encoded(folder):
 
 
 def test_pickled_weights_are_refused(folder, tmp_path):
-    kind, path = folder
+    _kind, path = folder
     weights = path / "model.safetensors"
     from safetensors.torch import load_file
 
@@ -109,5 +109,5 @@ def test_pickled_weights_are_refused(folder, tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match="text.path is '.*nowhere'"):
+    with pytest.raises(ValueError, match=r"text\.path is '.*nowhere'"):
         open_text_encoder(TextConfig(kind="t5", path=str(tmp_path / "nowhere")))

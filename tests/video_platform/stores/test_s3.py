@@ -179,7 +179,6 @@ def test_a_conditional_put_outlasts_a_fault_and_still_knows_that_it_won(faulty, 
     proxy.faults = [fault]
     assert store.put_if_absent("a", b"1") is True
     assert proxy.seen[0] == ("PUT", fault)
-    proxy.faults = [fault]
     assert store.put_if_absent("a", b"2") is False
     assert store.read("a") == b"1"
 

@@ -48,12 +48,11 @@ def test_the_rate_and_the_count_are_kept(fps):
     assert info.fps == pytest.approx(fps, rel=1e-4)
 
 
-@pytest.mark.parametrize("backend", ["decord", "pyav"])
-def test_small_shapes_survive(backend):
+def test_small_shapes_survive():
     policy = PixelPolicy(frames=9, height=32, width=32, fps=8.0)
     frames = a_square()
     data = encode_mp4(frames, fps=8, crf=8)
-    read = decode(data, policy=policy, limits=MediaLimits(), backend=backend).frames
+    read = decode(data, policy=policy, limits=MediaLimits()).frames
     assert np.abs(read.astype(int) - frames).mean() < 2
     np.testing.assert_allclose(read[4, 14, 14], (255, 0, 0), atol=4)
 

@@ -1,0 +1,134 @@
+"""What models are asked, what they should answer, and who looks.
+
+A bench is made of questions (prompts, and what a clip must show), references (clips that no model
+has seen, for the autoencoder) and a judge. The synthetic world has all three; a file of prompts has
+questions alone, whose clips are for people to look at.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.evaluation_config import EvaluationConfig
+from video_platform.errors import ConfigError
+from video_platform.shapes.world import WorldConfig
+
+Frames = NDArray[np.uint8]
+Judge = Callable[[Frames, Any], Mapping[str, bool]]
+"""Given frames (T, H, W, 3) and what they should show, says what is right, by attribute."""
+
+ALL, TRAINED, WITHHELD = "all", "trained", "withheld"
+"""Splits: prompts of one kind, or of combinations that training showed or withheld."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One prompt and its right answer."""
+
+    prompt: str
+    """What a model is given."""
+    expected: Any = None
+    """What the judge compares a clip with; None where there is no judge."""
+    split: str = ALL
+    """Which table its clips go to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A clip that no model has seen."""
+
+    frames: Frames
+    """RGB, (T, H, W, 3)."""
+    expected: Any = None
+    """What the judge compares it with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Everything that models are judged on."""
+
+    questions: tuple[Question, ...]
+    """The prompts."""
+    references: tuple[Reference, ...] = ()
+    """Unseen clips for the autoencoder."""
+    judge: Judge | None = None
+    """Looks at clips; None leaves that to people."""
+
+
+def shapes_bench(world: WorldConfig, config: EvaluationConfig) -> Bench:
+    """Ask a synthetic world, trained and withheld combinations apart.
+
+    References are rendered from programs beyond the dataset's end.
+    """
+    from video_platform.shapes.captions import clip_at
+    from video_platform.shapes.detect import detect_in
+    from video_platform.shapes.judge import judge
+    from video_platform.shapes.render import render
+
+    programs = [clip_at(world, world.num_clips + i)[0] for i in range(config.reconstructions)]
+    return Bench(
+        questions=tuple(_shapes_questions(world, config)),
+        references=tuple(
+            Reference(frames=render(program), expected=program.combinations) for program in programs
+        ),
+        judge=lambda frames, expected: judge(detect_in(world, frames), expected),
+    )
+
+
+def _shapes_questions(world: WorldConfig, config: EvaluationConfig) -> Sequence[Question]:
+    """Take the asked share of withheld prompts; a world that withholds nothing has none."""
+    from video_platform.shapes.prompts import evaluation_prompts
+
+    num_withheld = round(config.prompts * config.held_out_share)
+    num_trained = config.prompts - num_withheld
+    pool = evaluation_prompts(world, 2 * config.prompts, config.first_seed)
+    withheld = [prompt for prompt in pool if prompt.held_out]
+    trained = [prompt for prompt in pool if not prompt.held_out]
+    if not withheld:
+        num_trained, num_withheld = config.prompts, 0
+    return [
+        Question(
+            prompt=prompt.text,
+            expected=prompt.expected,
+            split=WITHHELD if prompt.held_out else TRAINED,
+        )
+        for prompt in (*trained[:num_trained], *withheld[:num_withheld])
+    ]
+
+
+def file_bench(
+    path: str | Path, config: EvaluationConfig, *, references: Sequence[Frames] = ()
+) -> Bench:
+    """Ask the prompts of a JSONL file, without a judge.
+
+    Raises:
+        ConfigError: the file is missing, or a line holds no `prompt`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no prompt file {str(path)!r}; evaluate.prompt_file names it")
+    questions = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            questions.append(Question(prompt=_prompt(line, f"{path}:{number}")))
+    if not questions:
+        raise ConfigError(f"{path} holds no prompts; give lines such as " + '{"prompt": "a cat"}')
+    return Bench(
+        questions=tuple(questions[: config.prompts]),
+        references=tuple(Reference(frames=frames) for frames in references),
+    )
+
+
+def _prompt(line: str, where: str) -> str:
+    try:
+        prompt = json.loads(line)["prompt"]
+    except (ValueError, KeyError, TypeError):
+        prompt = None
+    if not isinstance(prompt, str):
+        raise ConfigError(f"{where} holds no prompt; a line is " + '{"prompt": "a cat"}')
+    return prompt

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.__main__ import generate
 from video_platform.errors import VdpError
 
 RECIPE_JOBS = {
@@ -75,6 +76,8 @@ def demo(overrides: Overrides = None, print_config: PrintConfig = False) -> None
     _recipe_job(RECIPE_JOBS["demo"][0], str(DEMO_RECIPE), overrides or (), print_config)
 
 
+app.command()(generate)
+
 for _name, (_module, _summary) in RECIPE_JOBS.items():
     if _name != "demo":
         _add_recipe_job(_name, _module, _summary)
@@ -127,14 +130,6 @@ def lineage(
     from jobs.lineage import run
 
     run(target, uri=tracking)
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def generate(context: typer.Context) -> None:
-    """Generate a clip: vdp generate MODEL PROMPT --out clip.mp4 (options: see --help after it)."""
-    from pipelines.__main__ import main as generate_main
-
-    generate_main(context.args)
 
 
 @app.command()

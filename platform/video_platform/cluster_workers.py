@@ -14,7 +14,7 @@ import tempfile
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -80,10 +80,21 @@ def run_workers(
     for progress in ray.get(mailbox.drain.remote(0.0)):
         on_progress(progress)
     if failures:
-        raise _explain(failures[0], ray.get(mailbox.failure.remote()))
+        raise _explain(failures[0], ray.get(mailbox.failures.remote()))
     result: R = ray.get(mailbox.result.remote())
     ray.kill(mailbox)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """What one rank raised."""
+
+    rank: int
+    error: VdpError | None
+    """Where it is one of ours."""
+    text: str
+    """Its traceback."""
 
 
 class _Mailbox:
@@ -95,11 +106,11 @@ class _Mailbox:
         self._progress: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._result: Any = None
-        self._failure: tuple[int, BaseException | None, str] | None = None
+        self._failures: list[_Failure] = []
 
     async def begin(self) -> None:
-        """Forget the failure of an earlier attempt."""
-        self._failure = None
+        """Forget the failures of an earlier attempt."""
+        self._failures.clear()
 
     async def report(self, progress: Mapping[str, Any]) -> None:
         self._progress.put_nowait(progress)
@@ -122,13 +133,12 @@ class _Mailbox:
     async def result(self) -> Any:
         return self._result
 
-    async def fail(self, rank: int, error: BaseException | None, text: str) -> None:
-        """Keep the first failure: what the other ranks say afterwards follows from it."""
-        if self._failure is None:
-            self._failure = (rank, error, text)
+    async def fail(self, failure: _Failure) -> None:
+        self._failures.append(failure)
 
-    async def failure(self) -> tuple[int, BaseException | None, str] | None:
-        return self._failure
+    async def failures(self) -> list[_Failure]:
+        """Return what ranks raised, the first one first; the others' often follows from it."""
+        return self._failures
 
     async def stop(self) -> None:
         self._stop.set()
@@ -194,30 +204,32 @@ def _run_on_worker(bundle: Mapping[str, Any]) -> None:
         result = bundle["fn"](bundle["payload"], context)
     except BaseException as error:  # a process edge: noted for the driver, then raised again
         ours = error if isinstance(error, VdpError) else None
-        ray.get(mailbox.fail.remote(rank, ours, traceback.format_exc()))
+        ray.get(mailbox.fail.remote(_Failure(rank, ours, traceback.format_exc())))
         raise
     if rank == 0:
         ray.get(mailbox.finish.remote(result))
 
 
-def _explain(
-    error: BaseException, failure: tuple[int, BaseException | None, str] | None
-) -> BaseException:
-    """Turn what Ray Train says into what went wrong; a dead worker explains the others' errors."""
+def _explain(error: BaseException, failures: Sequence[_Failure]) -> BaseException:
+    """Turn what Ray Train says into what went wrong.
+
+    The first error of ours is the cause. A rank that Ray counts as failed and that told nothing has
+    died, which explains what the others say.
+    """
     from ray.exceptions import RayActorError
 
-    if failure is not None and failure[1] is not None:
-        return failure[1]
-    causes = [*getattr(error, "worker_failures", {}).values()]
-    causes.append(getattr(error, "controller_failure", None))
-    if any(isinstance(cause, RayActorError) for cause in causes):
+    ours = next((failure.error for failure in failures if failure.error is not None), None)
+    if ours is not None:
+        return ours
+    silent = getattr(error, "worker_failures", {}).keys() - {f.rank for f in failures}
+    if silent or isinstance(getattr(error, "controller_failure", None), RayActorError):
         return ClusterError(
             "a training worker died: killed, out of memory or crashed; "
             "cluster.max_failures lets a run go on from its newest checkpoint"
         )
-    if failure is None:
+    if not failures:
         return ClusterError(f"training failed: {_last_line(error)}")
-    return ClusterError(f"training worker {failure[0]} failed:\n{failure[2]}")
+    return ClusterError(f"training worker {failures[0].rank} failed:\n{failures[0].text}")
 
 
 @contextlib.contextmanager

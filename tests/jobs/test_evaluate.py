@@ -200,7 +200,10 @@ def test_real_clips_that_training_never_saw_are_references(tmp_path):
     )
     assert [clip.shape for clip in held_out_clips(recipe, 3)] == [(5, 16, 24, 3)] * 3
     trained = dataclasses.replace(
-        recipe, autoencoder=AutoencoderSection(training=TrainingConfig(steps=1, batch_size=1))
+        recipe,
+        autoencoder=AutoencoderSection(
+            training=TrainingConfig(steps=1, batch_size=1, micro_batch_size=1)
+        ),
     )
     assert len(held_out_clips(trained, 32)) == 2  # a tenth is held out
     assert held_out_clips(Recipe(name="x"), 3) == []

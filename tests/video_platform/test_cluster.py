@@ -123,11 +123,11 @@ def test_bad_knobs_are_refused(knobs):
 @pytest.fixture
 def head(tmp_path):
     """A head as a user starts one, ended with the test."""
-    ports = [free_port() for _ in range(2)]
+    ports = [free_port() for _ in range(3)]
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
         f"--port={ports[0]}", f"--dashboard-port={ports[1]}", "--dashboard-host=127.0.0.1",
-        "--num-cpus=2", "--ray-client-server-port=0", "--disable-usage-stats",
+        "--num-cpus=2", f"--ray-client-server-port={ports[2]}", "--disable-usage-stats",
     ]  # fmt: skip
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.token_file())}
     log = (tmp_path / "head.log").open("w")
@@ -148,11 +148,13 @@ def free_port():
 def test_a_job_runs_on_a_head_and_its_exit_code_comes_back(head):
     code = "import sys, jobs, video_platform as v; print('in', v.__file__); sys.exit(7)"
     output = []
-    for _ in range(60):
+    deadline = time.monotonic() + 120  # a head takes a while to open its dashboard
+    while True:
         try:
             result = cluster.submit_job(["python", "-c", code], address=head, on_log=output.append)
             break
         except ClusterError:
+            assert time.monotonic() < deadline
             time.sleep(1)
     said = "".join(output)
     assert result == 7

@@ -1,0 +1,97 @@
+"""A few real videos and an autoencoder, and what runs in other processes over them.
+
+`python -m tests.jobs.precompute_world FOLDER CACHE` fills a cache and kills itself half-way.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from jobs.precompute_latents import PrecomputeReport, precompute
+from tests.tiny import make_autoencoder
+from tests.video_platform.latents.toy import encode
+from video_models.formats import save_autoencoder
+from video_models.text.config import TextConfig
+from video_platform.cluster import start
+from video_platform.cluster_config import ClusterConfig
+from video_platform.datasets.config import SourceConfig
+from video_platform.latents.config import CacheConfig
+from video_platform.video.encode import write_mp4
+from video_platform.video.limits import MediaLimits
+from video_platform.video.policy import PixelPolicy
+
+POLICY = PixelPolicy(frames=5, height=16, width=16, fps=8.0)
+CLIPS = 10
+LIMITS = MediaLimits(timeout_s=60)
+
+
+def make_world(folder: Path) -> None:
+    """Write clips with captions, a file that is no video, and an autoencoder."""
+    videos = folder / "videos"
+    videos.mkdir()
+    for number in range(CLIPS):
+        add_clip(folder, number)
+    (videos / "garbage.mp4").write_bytes(b"this is no video")
+    save_autoencoder(make_autoencoder(), folder / "autoencoder")
+
+
+def add_clip(folder: Path, number: int) -> None:
+    path = folder / "videos" / f"{number:02d}.mp4"
+    draw = np.random.default_rng(number)
+    coarse = draw.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    write_mp4(path, coarse.repeat(8, axis=1).repeat(8, axis=2), fps=8.0)
+    with (folder / "videos" / "captions.jsonl").open("a") as file:
+        file.write(json.dumps({"video": path.name, "caption": f"noise {number % 4}"}) + "\n")
+
+
+def config_for(url: str, **changes) -> CacheConfig:
+    return CacheConfig(url=url, **{"unit_size": 2, "batch_size": 2, **changes})
+
+
+def run_precompute(folder: Path, config: CacheConfig, on_progress) -> PrecomputeReport:
+    return precompute(
+        source=SourceConfig(url=str(folder / "videos")),
+        policy=POLICY,
+        limits=LIMITS,
+        cache=config,
+        autoencoder_folder=str(folder / "autoencoder"),
+        text=TextConfig(dim=8, max_tokens=4),
+        on_progress=on_progress,
+    )
+
+
+def open_hostile(folder: str):
+    """Open the toy encoder; its first call kills the decoder, its third kills its own process."""
+    notes = Path(folder)
+
+    def hostile(frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        calls = len(list(notes.iterdir()))
+        (notes / str(calls)).touch()
+        if calls == 1:  # the very first call encodes the canary clip
+            victims = [p for p in psutil.process_iter() if "ray::Decoder" in p.name()]
+            ours = {p.pid for p in psutil.Process().parent().children()}
+            for victim in victims:
+                if victim.pid in ours:
+                    victim.kill()
+                    (notes / "decoder").touch()
+        if calls == 4:
+            os._exit(1)
+        return encode(frames)
+
+    return hostile
+
+
+def die_halfway(now) -> None:
+    if now.layer == "latent" and now.units_done >= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    with start(ClusterConfig(num_cpus=2)):
+        run_precompute(Path(sys.argv[1]), config_for(sys.argv[2]), die_halfway)

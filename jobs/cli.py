@@ -123,13 +123,16 @@ def snapshot(url: CacheUrl) -> None:
 def lineage(
     target: Annotated[str, typer.Argument(help="A run id, a model folder or a clip.")],
     tracking: Annotated[
-        str | None, typer.Option("--tracking-uri", help="The MLflow server; default: outputs/.")
+        str | None,
+        typer.Option("--tracking-uri", help="The MLflow server; default: the project's file."),
     ] = None,
+    project: Annotated[str, typer.Option(help="The recipe's project folder.")] = "outputs",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a tree.")] = False,
 ) -> None:
     """Print where a run, a model or a clip comes from, back to the source videos."""
     from jobs.lineage import run
 
-    run(target, uri=tracking)
+    run(target, uri=tracking, project=project, as_json=as_json)
 
 
 @app.command()

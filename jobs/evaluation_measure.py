@@ -17,7 +17,8 @@ from jobs.evaluation_config import EvaluationConfig
 from jobs.evaluation_results import Contender, JudgedClip, Measure
 from pipelines.clip import CRF, write_clip
 from pipelines.model_folder import ModelFolder
-from pipelines.text_to_video import TextToVideo, to_frames
+from pipelines.pixels import to_frames, to_video
+from pipelines.text_to_video import TextToVideo
 from video_models.autoencoder.model import Autoencoder
 from video_models.metrics.intervals import bootstrap_mean, rate_interval
 from video_models.metrics.reconstruction import psnr, ssim
@@ -132,7 +133,7 @@ def reconstruct(
             continue
         known.add(folder.card.fingerprints["vae"])
         label = "autoencoder" if len(known) == 1 else f"autoencoder of {name}"
-        video = to_video(truth)
+        video = to_video(torch.from_numpy(np.stack(truth)))
         repeated = _repeat(folder.autoencoder(), video, config.batch_size)
         for measure, values in (("psnr", psnr(repeated, video)), ("ssim", ssim(repeated, video))):
             yield Measure(
@@ -179,8 +180,3 @@ def _repeat(autoencoder: Autoencoder, video: Tensor, batch_size: int) -> Tensor:
     except ValueError as error:
         raise ConfigError(f"the references do not fit the autoencoder: {error}") from None
     return torch.cat(parts).clamp(-1, 1)
-
-
-def to_video(clips: Sequence[Frames]) -> Tensor:
-    """Turn frames (T, H, W, 3) of equal size into a video (B, 3, T, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1

@@ -19,6 +19,7 @@ from video_platform.batches.order import Order, bucket_by_shape
 from video_platform.cluster import WorkerContext
 from video_platform.errors import ConfigError, StaleCacheError
 from video_platform.latents import Sample, check_matches, open_cache
+from video_platform.latents.spec import differences
 from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
 
@@ -127,9 +128,17 @@ class LatentSource:
         return self.autoencoder.normalise(mean + torch.exp(0.5 * logvar) * torch.stack(noise))
 
     def _check_text(self) -> None:
+        """Refuse captions that another encoder embedded."""
         made = self.cache.text_specs
         name = self._name
-        if name not in made:
+        if name in made:
+            unlike = differences(made[name].identity["encoder"], self.text_encoder.identity)
+            if unlike:
+                raise StaleCacheError(
+                    f"the captions in {self.cache.url} were embedded otherwise: "
+                    f"{'; '.join(unlike)}; run `vdp precompute` with this recipe, or change text"
+                )
+        else:
             raise StaleCacheError(
                 f"the cache {self.cache.url} holds no embeddings of {name!r}, only of "
                 f"{', '.join(made) or 'none'}; run `vdp precompute` with this recipe, "

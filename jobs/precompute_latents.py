@@ -23,6 +23,7 @@ from torch import Tensor
 from jobs.launch import made_by, platform, source_of, source_run
 from jobs.progress import progress
 from jobs.recipe import Recipe, needed
+from pipelines.pixels import to_video
 from video_models.formats import fingerprint, open_autoencoder
 from video_models.text.config import TextConfig
 from video_models.text.encoder import open_text_encoder
@@ -216,8 +217,8 @@ def _open_encode(folder: str, cache: CacheConfig) -> Encode:
 
     @torch.inference_mode()
     def encode(frames: Frames) -> tuple[Tensor, Tensor]:
-        video = torch.from_numpy(frames).to(device).movedim(-1, 1)  # (B, 3, T, H, W)
-        posterior = model.encode((video.float() / 127.5 - 1).to(dtype))
+        video = to_video(torch.from_numpy(frames).to(device))
+        posterior = model.encode(video.to(dtype))
         return posterior.mean.float().cpu(), posterior.logvar.float().cpu()
 
     return encode

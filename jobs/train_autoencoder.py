@@ -26,6 +26,7 @@ from jobs.launch import (
     source_run,
 )
 from jobs.recipe import Recipe, needed, sized
+from pipelines.pixels import to_frames, to_video
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
 from video_models.autoencoder.statistics import latent_statistics
@@ -70,17 +71,6 @@ def run(recipe: Recipe) -> None:
             parents=parents,
         )
         launch(recipe, tracker, job)
-
-
-def to_video(frames: Tensor) -> Tensor:
-    """Turn uint8 frames (B, T, H, W, 3) into a video (B, 3, T, H, W) in [-1, 1]."""
-    return frames.movedim(-1, 1).float() / 127.5 - 1
-
-
-def to_frames(video: Tensor) -> NDArray[np.uint8]:
-    """Turn a video (B, 3, T, H, W) into uint8 frames (B, T, H, W, 3)."""
-    pixels = ((video.detach().float().clamp(-1, 1) + 1) * 127.5).round()
-    return pixels.to(torch.uint8).movedim(1, -1).cpu().numpy()
 
 
 def stack(clips: Sequence[NDArray[np.uint8]]) -> Tensor:

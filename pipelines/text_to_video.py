@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pipelines.clip import Clip, prompt_hash
 from pipelines.model_folder import ModelCard, ModelFolder
+from pipelines.pixels import to_frames
 from pipelines.request import Request, RequestError, Wish, settle
 from video_models.autoencoder.model import Autoencoder
 from video_models.diffusion.guidance import VelocityFunction, conditioned, guided
@@ -251,10 +252,3 @@ class TextToVideo:
             "guidance": request.sampling.guidance,
             "prompt_sha256": prompt_hash(prompt),
         }
-
-
-def to_frames(video: Tensor) -> NDArray[np.uint8]:
-    """Turn videos (B, 3, T, H, W) in [-1, 1] into frames (B, T, H, W, 3), clamped."""
-    frames = (video.clamp(-1, 1) + 1) * 127.5
-    array: NDArray[np.uint8] = frames.round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
-    return array

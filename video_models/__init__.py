@@ -1,1 +1,1 @@
-"""The mathematics of video diffusion in pure PyTorch: models, diffusion, distillation, metrics, formats."""
+"""The mathematics of video diffusion in pure PyTorch: models, samplers, distillation, formats."""

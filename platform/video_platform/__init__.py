@@ -1,1 +1,1 @@
-"""What any training platform for video needs: media, datasets, the latent cache, training, tracking."""
+"""What any training platform for video needs: media, datasets, caches, training, tracking."""

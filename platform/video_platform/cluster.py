@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import shlex
+import sys
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,15 @@ from video_platform.cluster_config import ClusterConfig
 from video_platform.cluster_workers import WorkerContext, run_workers
 from video_platform.errors import ClusterError
 
-__all__ = ["WorkerContext", "run_workers", "runtime_env", "start", "submit_job", "token_file"]
+__all__ = [
+    "WorkerContext",
+    "interpreter",
+    "run_workers",
+    "runtime_env",
+    "start",
+    "submit_job",
+    "token_file",
+]
 
 ROOT = Path(__file__).parents[2]
 EXCLUDES = (
@@ -130,6 +139,11 @@ def submit_job(
     return info.driver_exit_code or 1
 
 
+def interpreter(address: str) -> str:
+    """Return the Python to name in a job's command: this one where the head is on this machine."""
+    return sys.executable if _is_local(address) else "python"
+
+
 def token_file() -> Path:
     """Return the file with the token for Ray, making a private one if there is none.
 
@@ -161,13 +175,17 @@ def _check_address(address: str) -> None:
         raise ClusterError(
             f"{address!r} is no dashboard address; give one such as http://127.0.0.1:8265"
         )
-    local = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
     token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if parts.scheme == "http" and not local and not token:
+    if parts.scheme == "http" and not _is_local(address) and not token:
         raise ClusterError(
             f"{address} is not on this machine and not encrypted; use https, a tunnel to "
             "127.0.0.1, or set RAY_AUTH_TOKEN_PATH to the token of that cluster"
         )
+
+
+def _is_local(address: str) -> bool:
+    host = urllib.parse.urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _prepare_environment() -> None:

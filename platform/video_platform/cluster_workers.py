@@ -82,7 +82,6 @@ def run_workers(
     if failures:
         raise _explain(failures[0], ray.get(mailbox.failures.remote()))
     result: R = ray.get(mailbox.result.remote())
-    ray.kill(mailbox)
     return result
 
 

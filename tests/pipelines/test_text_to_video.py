@@ -8,8 +8,8 @@ import torch
 
 from pipelines import TextToVideo
 from pipelines.model_folder import ModelFolder
+from pipelines.pixels import to_frames
 from pipelines.request import RequestError
-from pipelines.text_to_video import to_frames
 from tests.tiny import make_autoencoder, make_card, make_transformer
 from video_models.diffusion.config import SamplingConfig
 from video_models.text.batch import pad_text

@@ -1,8 +1,12 @@
 """What the cluster tests run on Ray workers; imported there by name."""
 
 import os
+import sys
 import time
+from pathlib import Path
 
+from video_platform import cluster
+from video_platform.cluster_config import ClusterConfig
 from video_platform.errors import TrainingError
 
 
@@ -30,6 +34,32 @@ def train_a_step(payload, context):
         "device": context.device,
         "rank": context.rank,
     }
+
+
+def die_once(folder, context):
+    """Die on the first attempt; tell of it on the second."""
+    marker = Path(folder) / "died"
+    if not marker.exists():
+        marker.touch()
+        time.sleep(1)
+        os._exit(3)
+    return "came back"
+
+
+def train_in_a_job():
+    """Run as a submitted job: join its cluster, train there, exit with a code of its own."""
+    config = ClusterConfig(workers=1)
+    with cluster.start(config):
+        result = cluster.run_workers(whereabouts, None, config=config)
+    print(f"trained in {result}")
+    sys.exit(7)
+
+
+def whereabouts(payload, context):
+    """Return where the code of a worker lies."""
+    import jobs
+
+    return jobs.__file__
 
 
 def fail(payload, context):

@@ -70,6 +70,12 @@ def test_a_dead_worker_is_called_dead(ray):
         cluster.run_workers(cluster_tasks.fail, "die", config=ray)
 
 
+@pytest.mark.slow
+def test_workers_start_again_after_one_died(ray, tmp_path):
+    config = ClusterConfig(workers=1, max_failures=1)
+    assert cluster.run_workers(cluster_tasks.die_once, str(tmp_path), config=config) == "came back"
+
+
 def test_workers_that_do_not_fit_are_refused_at_once(ray):
     with pytest.raises(ClusterError, match=r"9 workers x 1 CPU do not fit into a cluster of 2"):
         cluster.run_workers(cluster_tasks.fail, "x", config=ClusterConfig(workers=9))
@@ -111,6 +117,11 @@ def test_an_address_without_a_head_is_one_clear_line():
         cluster.submit_job(["true"], address="http://127.0.0.1:9")
 
 
+def test_a_head_on_this_machine_runs_this_interpreter():
+    assert cluster.interpreter("http://localhost:8265") == sys.executable
+    assert cluster.interpreter("https://ray.example:8265") == "python"
+
+
 @pytest.mark.parametrize(
     "knobs",
     [{"workers": 0}, {"num_cpus": 0}, {"cpus_per_worker": 0}, {"max_failures": -2}],
@@ -145,18 +156,19 @@ def free_port():
 
 
 @pytest.mark.slow
-def test_a_job_runs_on_a_head_and_its_exit_code_comes_back(head):
-    code = "import sys, jobs, video_platform as v; print('in', v.__file__); sys.exit(7)"
+def test_a_job_trains_on_a_head_and_its_exit_code_comes_back(head):
+    code = "from tests.video_platform import cluster_tasks; cluster_tasks.train_in_a_job()"
     output = []
     deadline = time.monotonic() + 120  # a head takes a while to open its dashboard
     while True:
         try:
-            result = cluster.submit_job(["python", "-c", code], address=head, on_log=output.append)
+            argv = [cluster.interpreter(head), "-c", code]
+            result = cluster.submit_job(argv, address=head, on_log=output.append)
             break
-        except ClusterError:
-            assert time.monotonic() < deadline
+        except ClusterError as error:
+            assert time.monotonic() < deadline, error
             time.sleep(1)
     said = "".join(output)
     assert result == 7
     assert "submitted" in said
-    assert "in " in said and str(ROOT) not in said.split("in ")[-1]
+    assert "trained in" in said and str(ROOT) not in said.split("trained in")[-1]

@@ -1,7 +1,8 @@
 """Brings the samples of each step to a rank in time.
 
     order = Order(bucket_by_shape(cache.shapes), batch_size=64, seed=0)
-    loader = Loader(cache, order, collate, rank=rank, world=world, micro_batch_size=8)
+    place = Place(rank=rank, world=world, micro_batch_size=8)
+    loader = Loader(cache, order, collate, place=place)
     for micro_batches in loader.steps(start=100): ...
 
 The only state is the number of the step: `steps(start)` goes on exactly where an earlier run
@@ -10,7 +11,7 @@ stopped.
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -102,7 +103,7 @@ class Loader(Generic[S, B]):
             for slots in self._slots
         ]
 
-    def steps(self, start: int = 0) -> Iterator[list[MicroBatch[B]]]:
+    def steps(self, start: int = 0) -> Generator[list[MicroBatch[B]]]:
         """Yield the micro-batches of step `start`, the next, and so on without end.
 
         A failure to read is raised where its step is asked for.

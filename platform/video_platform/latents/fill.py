@@ -15,13 +15,14 @@ from typing import Any
 from video_platform.datasets.record import Record
 from video_platform.latents.canary import Canary, Encode, check_canary
 from video_platform.latents.config import CacheConfig
+from video_platform.latents.decoding import Decoder
 from video_platform.latents.layer import Layer, find_layer, open_layer
 from video_platform.latents.manifest import captions, latent_units, text_units
 from video_platform.latents.pool import Seat, actors, run_units, wait_until_ready
 from video_platform.latents.spec import LayerSpec
 from video_platform.latents.units import Unit
 from video_platform.latents.work import OnProgress, Outcome, Progress, Work, missing_work
-from video_platform.latents.workers import CaptionEncoder, ClipEncoder, Decoder, EncodeText
+from video_platform.latents.workers import CaptionEncoder, ClipEncoder, EncodeText
 from video_platform.storage import Store
 from video_platform.video.limits import MediaLimits
 from video_platform.video.policy import PixelPolicy

@@ -1,7 +1,6 @@
-"""What runs inside the Ray actors that fill the cache: plain classes, no Ray in their interfaces.
+"""What runs inside the Ray actors that encode: a unit goes in, its shards and its commit come out.
 
-A decoder turns a record into frames or a typed reject. An encoder takes a whole unit: it lets the
-decoders work ahead, encodes batch by batch, writes the shards and commits.
+A clip encoder lets the decoders work ahead, encodes batch by batch, writes the shards and commits.
 
 Legend: B batch, C channels, T frames, H W pixels, L tokens, D width.
 """
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 
 from video_platform.datasets.record import Record
-from video_platform.datasets.source import read_media
 from video_platform.errors import MediaError
 from video_platform.latents.canary import Canary, Encode, Frames, encode_canary
 from video_platform.latents.config import CacheConfig
@@ -24,8 +22,6 @@ from video_platform.latents.records import Reject
 from video_platform.latents.shard import DTYPES
 from video_platform.latents.units import Member
 from video_platform.latents.work import Outcome, Work
-from video_platform.video.isolate import IsolatedDecoder
-from video_platform.video.limits import MediaLimits, reject
 from video_platform.video.policy import PixelPolicy
 
 NOT_FINITE = "latent_not_finite"
@@ -33,32 +29,6 @@ NOT_FINITE = "latent_not_finite"
 
 EncodeText = Callable[[Sequence[str]], list[torch.Tensor]]
 """Turns captions into embeddings (L, D), valid tokens only."""
-
-
-class Decoder:
-    """Decodes one video after the other, in a child process that may crash."""
-
-    def __init__(self, policy: PixelPolicy, limits: MediaLimits) -> None:
-        self._policy = policy
-        self._limits = limits
-        self._isolated = IsolatedDecoder(limits)
-
-    def ready(self) -> None:
-        """Answer once the actor runs."""
-
-    def decode(self, record: Record) -> Frames | MediaError:
-        """Return the frames (T, H, W, 3) of a clip, or the error for which it is refused.
-
-        Raises:
-            SourceError: it is gone or has changed; another run may do better.
-            StorageError: it cannot be read now.
-        """
-        try:
-            if record.size_bytes > self._limits.max_bytes:
-                raise reject("too_large", f"{record.size_bytes} bytes")
-            return self._isolated.decode(read_media(record), self._policy).frames
-        except MediaError as error:
-            return error
 
 
 class ClipEncoder:

@@ -44,7 +44,8 @@ class TrainingConfig:
     """DeepSpeed ZeRO: 0 replicates all, 1 shards optimiser state, 2 also gradients, 3 also
     weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Type of weights and activations; bf16 keeps fp32 master weights and needs zero_stage >= 1."""
+    """Type of weights, activations and gradients; bf16 keeps fp32 master weights and moments, and
+    needs zero_stage >= 1."""
     offload_optimizer: Literal["none", "cpu"] = "none"
     """Where optimiser state lives; cpu needs zero_stage >= 1."""
     activation_checkpointing: bool = False

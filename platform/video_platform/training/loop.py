@@ -19,9 +19,10 @@ with a discriminator, a diffusion model, a two-player distillation all run throu
     train(Denoise(engine), loader, config, report=print)
 """
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -79,7 +80,7 @@ class Step(Protocol):
 class Batches(Protocol):
     """Where micro-batches come from; `video_platform.batches.Loader` is one."""
 
-    def steps(self, start: int = 0) -> Iterator[list[MicroBatch[Any]]]:
+    def steps(self, start: int = 0) -> Generator[list[MicroBatch[Any]]]:
         """Yield the micro-batches of step `start` and of every later one."""
         ...
 
@@ -150,8 +151,7 @@ def train(
     start = _resume(step, checkpoints)
     done = saved = start
     watch, phases, window = SkipWatch(config.max_skipped_steps), Phases(), _Window(report)
-    source = batches.steps(start)
-    with stop_on_sigterm() as flag:
+    with stop_on_sigterm() as flag, contextlib.closing(batches.steps(start)) as source:
         stopping = False
         while done < config.steps and not stopping:
             with phases.phase("data"):

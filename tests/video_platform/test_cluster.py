@@ -141,12 +141,17 @@ def head(tmp_path):
         "--num-cpus=2", f"--ray-client-server-port={ports[2]}", "--disable-usage-stats",
     ]  # fmt: skip
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.token_file())}
-    log = (tmp_path / "head.log").open("w")
-    process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | token)
-    yield f"http://127.0.0.1:{ports[1]}"
-    process.terminate()
-    process.wait(30)
-    log.close()
+    with (tmp_path / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | token, start_new_session=True
+        )
+        yield f"http://127.0.0.1:{ports[1]}"
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its own group: nobody else's Ray
+            process.wait()
 
 
 def free_port():

@@ -68,8 +68,8 @@ def save_autoencoder(model: Autoencoder, folder: str | Path) -> None:
 
 
 def _is_wan(config: AutoencoderConfig) -> bool:
-    """Say whether diffusers can express it: it halves space everywhere, time at most twice."""
-    return all(config.space_down) and config.temporal_factor <= 4
+    """Say whether diffusers can express it: its levels all halve space, and time at most twice."""
+    return all(config.space_down) and config.temporal_factor <= 4 and config.kernel_frames == 3
 
 
 def _from_wan(tree: dict[str, Any]) -> AutoencoderConfig:

@@ -60,7 +60,9 @@ def encode_mp4(
     with av.open(buffer, "w", format="mp4", container_options=options) as container:
         container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        # x264's macroblock tree reads memory that it never wrote when frames are small.
+        options = {"crf": str(crf), "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         context = stream.codec_context
         context.height, context.width = frames.shape[1:3]
         context.pix_fmt = "yuv420p"

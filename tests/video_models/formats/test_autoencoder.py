@@ -84,8 +84,16 @@ def test_a_sharded_folder_opens(peer, tmp_path):
     assert fingerprint(open_autoencoder(tmp_path)) == fingerprint(peer)
 
 
-def test_our_folder_gives_back_the_same_model(tmp_path):
-    model = Autoencoder(OURS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"space_down": (True,), "kernel_frames": 1},
+        {"dim_mult": (1,) * 4, "space_down": (True,) * 3, "time_down": (True,) * 3},
+    ],
+)
+def test_our_folder_gives_back_the_same_model(tmp_path, changes):
+    model = Autoencoder(dataclasses.replace(OURS, **changes))
     save_autoencoder(model, tmp_path / "vae")
     again = open_autoencoder(tmp_path / "vae")
     assert again.config == model.config

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.cli import RECIPE_JOBS
 from jobs.recipe import Recipe
-from video_platform.cluster import ROOT, submit_job
+from video_platform.cluster import ROOT, interpreter, submit_job
 from video_platform.config import load_recipe, pick
 from video_platform.errors import ConfigError
 
@@ -32,5 +32,5 @@ def run(job: str, recipe: str, overrides: Sequence[str], *, address: str, wait: 
     path = Path(recipe).resolve()
     if not path.is_relative_to(ROOT):
         raise ConfigError(f"{recipe} lies outside of {ROOT}, which is what is sent; copy it there")
-    argv = ["python", "-m", "jobs.cli", job, str(path.relative_to(ROOT)), *overrides]
+    argv = [interpreter(address), "-m", "jobs.cli", job, str(path.relative_to(ROOT)), *overrides]
     return submit_job(argv, address=address, wait=wait, on_log=lambda text: print(text, end=""))

@@ -41,6 +41,7 @@ class Autoencoder(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.quant_conv = CausalConv3d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        _start_narrow(self.quant_conv)
         self.post_quant_conv = CausalConv3d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config)
         # The config owns these numbers; as weights they would change the fingerprint.
@@ -124,3 +125,12 @@ class Autoencoder(nn.Module):
         size = self.config.latent_channels
         self.latent_mean.copy_(torch.tensor(mean or (0.0,) * size))
         self.latent_std.copy_(torch.tensor(std or (1.0,) * size))
+
+
+def _start_narrow(quant_conv: CausalConv3d) -> None:
+    """Start with a posterior that is narrow everywhere: noise would drown the first small means."""
+    logvar = slice(quant_conv.out_channels // 2, None)
+    with torch.no_grad():
+        quant_conv.weight[logvar] *= 0.1
+        if quant_conv.bias is not None:
+            quant_conv.bias[logvar] -= 4

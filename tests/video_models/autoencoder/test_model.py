@@ -159,3 +159,19 @@ def test_half_precision_runs(model):
         rough, _ = model.to(torch.bfloat16)(video.to(torch.bfloat16))
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).norm() < 0.1 * exact.norm()
+
+
+def test_a_fresh_posterior_is_narrow(model):
+    with torch.no_grad():
+        logvar = model.encode(clip_of(model, 1 + model.config.temporal_factor)).logvar
+    assert (logvar < -3).all()
+
+
+def test_a_fresh_model_treats_a_still_clip_as_copies_of_its_first_frame():
+    torch.manual_seed(0)
+    model = Autoencoder(small(kernel_frames=1)).eval()
+    image = clip_of(model, 1)
+    with torch.no_grad():
+        alone, _ = model(image)
+        still, _ = model(image.expand(-1, -1, 9, -1, -1))
+    torch.testing.assert_close(still, alone.expand_as(still), atol=1e-5, rtol=1e-5)

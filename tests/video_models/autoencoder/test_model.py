@@ -158,7 +158,8 @@ def test_half_precision_runs(model):
         exact, _ = model(video)
         rough, _ = model.to(torch.bfloat16)(video.to(torch.bfloat16))
     assert rough.dtype == torch.bfloat16
-    assert (rough.float() - exact).norm() < 0.1 * exact.norm()
+    agreement = torch.cosine_similarity(rough.float().flatten(), exact.flatten(), dim=0)
+    assert 0.95 < agreement < 1
 
 
 def test_a_fresh_posterior_is_narrow(model):

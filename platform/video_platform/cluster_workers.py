@@ -151,12 +151,12 @@ def _fit(
 ) -> None:
     """Run Ray Train to its end, in a thread of the driver."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     private = tempfile.mkdtemp(prefix="vdp-ray-train-")
     try:
-        TorchTrainer(
+        _trainer_class()(
             _run_on_worker,
             train_loop_config={"fn": fn, "payload": payload, "config": config, "mailbox": mailbox},
             torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
@@ -176,6 +176,27 @@ def _fit(
         failures.append(error)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _trainer_class() -> Any:
+    """Return Ray's trainer, without its cleaner where there is no dashboard.
+
+    The cleaner frees the resources of a driver that died, and asks the dashboard who is alive. A
+    Ray that was started here has none and ends with the driver: asking costs ten seconds a run.
+    """
+    import ray
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.placement_group_callback import (
+        PlacementGroupCleanerCallback,
+    )
+
+    class PromptTrainer(TorchTrainer):  # type: ignore[misc]  # Ray is untyped here
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [c for c in callbacks if not isinstance(c, PlacementGroupCleanerCallback)]
+
+    node = ray._private.worker._global_node
+    return PromptTrainer if node is not None and not node.webui_url else TorchTrainer
 
 
 def _run_on_worker(bundle: Mapping[str, Any]) -> None:

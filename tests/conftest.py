@@ -6,8 +6,11 @@
 `store_url` runs a test twice, on a local folder and on S3.
 """
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 import uuid
 
 # Set before any test file imports the libraries that read them.
@@ -25,6 +28,12 @@ os.environ.update(
 import pytest
 
 pytest.register_assert_rewrite("tests.conformance")
+
+# Ray reads its token once a process: all tests share one, and none is left in the home folder.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="vdp-test-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+for _name in ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS"):
+    os.environ.pop(_name, None)
 
 UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS", "AWS_ENDPOINT_URL_S3")
 """What the environment of a developer may hold and a test must not see."""

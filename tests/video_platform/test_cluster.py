@@ -17,22 +17,9 @@ from video_platform.cluster_config import ClusterConfig
 from video_platform.errors import ClusterError, TrainingError
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning"
 )  # Ray's own
-
-
-@pytest.fixture(autouse=True, scope="module")
-def environment(tmp_path_factory):
-    """Keep tokens out of the home folder, and leave the environment as it was."""
-    before = dict(os.environ)
-    for name in ENVIRONMENT:
-        os.environ.pop(name, None)
-    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")

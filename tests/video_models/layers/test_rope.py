@@ -18,19 +18,20 @@ def test_angles_are_exact_far_out():
 
 
 def test_tokens_are_in_frame_row_column_order():
-    cos, _ = rotation((2, 3, 4), 12, device=torch.device("cpu"))
-    frames, rows, columns = (axis_angles(4, 4).cos().float() for _ in range(3))
-    token = 1 * 12 + 2 * 4 + 3
-    assert torch.equal(cos[token], torch.cat((frames[1], rows[2], columns[3])))
+    turn = rotation((2, 3, 4), 12, device=torch.device("cpu"))
+    angles = axis_angles(4, 4)
+    token = turn[1 * 12 + 2 * 4 + 3]
+    assert torch.equal(token.real, angles[[1, 2, 3]].cos().float().flatten())
+    assert torch.equal(token.imag, angles[[1, 2, 3]].sin().float().flatten())
 
 
 def test_scores_depend_on_distances_alone():
     torch.manual_seed(0)
     q, k = torch.randn(1, 1, 1, 12), torch.randn(1, 1, 1, 12)
-    cos, sin = rotation((6, 1, 1), 12, device=torch.device("cpu"))
+    turn = rotation((6, 1, 1), 12, device=torch.device("cpu"))
 
     def score(i, j):
-        return (rotate(q, (cos[[i]], sin[[i]])) * rotate(k, (cos[[j]], sin[[j]]))).sum()
+        return (rotate(q, turn[[i]]) * rotate(k, turn[[j]])).sum()
 
     torch.testing.assert_close(score(0, 2), score(3, 5))
     assert abs(score(0, 2) - score(0, 3)) > 1e-3
@@ -42,3 +43,12 @@ def test_rotation_keeps_lengths_and_dtype():
     turn = rotation((2, 3, 4), 12, device=torch.device("cpu"))
     torch.testing.assert_close(rotate(x, turn).norm(dim=-1), x.norm(dim=-1))
     assert rotate(x.bfloat16(), turn).dtype == torch.bfloat16
+
+
+def test_neighbouring_channels_turn_as_a_pair():
+    x = torch.tensor([3.0, 4.0] + [0.0] * 10).view(1, 1, 1, 12)
+    angle = torch.tensor(0.3)
+    turn = torch.polar(torch.ones(6), angle.repeat(6))[None]
+    a, b = rotate(x, turn)[0, 0, 0, :2]
+    torch.testing.assert_close(a, 3 * angle.cos() - 4 * angle.sin())
+    torch.testing.assert_close(b, 3 * angle.sin() + 4 * angle.cos())

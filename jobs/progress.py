@@ -43,13 +43,13 @@ def progress(title: str, total: int) -> Iterator[OnProgress]:
 
 
 def _lines(title: str, total: int, console: Console) -> OnProgress:
-    last = 0.0
+    last, ended = float("-inf"), False
 
     def update(done: int, values: Mapping[str, float | str]) -> None:
-        nonlocal last
+        nonlocal last, ended
         now = time.monotonic()
-        if now - last >= LINE_EVERY_S or done >= total:
-            last = now
+        if not ended and (now - last >= LINE_EVERY_S or done >= total):
+            last, ended = now, done >= total
             line = f"{title} {done}/{total} {_show(values)}".rstrip()
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -43,6 +43,7 @@ from video_platform.datasets.clips import DecodedClips
 from video_platform.datasets.source import source_fingerprint
 from video_platform.tracking import Run
 from video_platform.training import checkpoint
+from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
 from video_platform.training.engine import Engine
 from video_platform.training.loop import At, Hook, Scalars, train
@@ -138,13 +139,11 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     recipe = payload.recipe
     section = recipe.autoencoder
     config = needed(section.training, "autoencoder.training", "train-autoencoder")
-    records = source_of(recipe, "train-autoencoder")
+    policy = needed(recipe.pixels, "pixels", "train-autoencoder")
     clips = DecodedClips(
-        records,
-        policy=needed(recipe.pixels, "pixels", "train-autoencoder"),
-        limits=recipe.limits,
+        source_of(recipe, "train-autoencoder"), policy=policy, limits=recipe.limits
     )
-    held_out, trained = split(len(records), seed=config.seed)
+    held_out, trained = split(len(clips), seed=config.seed)
     torch.manual_seed(config.seed)
     size: AutoencoderConfig = sized(section, "config", AUTOENCODERS, "autoencoder")
     engine = Engine(Autoencoder(size).to(context.device), config)
@@ -154,33 +153,14 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
         image_steps=int(section.image_stage * config.steps),
         images_per_clip=section.images_per_clip,
     )
-    loader = Loader(
-        clips,
-        Order([trained], batch_size=config.batch_size, seed=config.seed),
-        stack,
-        place=Place(
-            rank=context.rank, world=context.world, micro_batch_size=config.micro_batch_size
-        ),
-        config=recipe.loader,
-    )
+    place = Place(rank=context.rank, world=context.world, micro_batch_size=config.micro_batch_size)
+    order = Order([trained], batch_size=config.batch_size, seed=config.seed)
     with scribe(payload, context) as run:
         outcome = train(
             step,
-            loader,
+            Loader(clips, order, stack, place=place, config=recipe.loader),
             config,
-            checkpoints=checkpoint.Checkpoints(
-                recipe.folder / "checkpoints" / "autoencoder",
-                run_fingerprint=checkpoint.fingerprint(
-                    {
-                        "size": as_tree(size),
-                        "loss": as_tree(section.loss),
-                        "seed": config.seed,
-                        "batch_size": config.batch_size,
-                        "source": source_fingerprint(records),
-                    }
-                ),
-                keep=config.keep_checkpoints,
-            ),
+            checkpoints=_checkpoints(recipe, size, config),
             hooks=[Hook(every=config.validate_every, run=Validation(engine, clips, held_out, run))],
             report=reporter(run, context),
             should_stop=context.should_stop,
@@ -190,16 +170,42 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
         if context.rank == 0 and outcome.finished:
             model = Autoencoder(size)
             model.load_state_dict(weights)
-            model.eval()
-            chosen = trained[:STATISTICS_CLIPS]
-            model.set_normalisation(*latent_statistics(_posteriors(model, clips, chosen)))
-            save_autoencoder(model, recipe.autoencoder_folder)
-            tags |= {
-                "vdp.fingerprint": fingerprint(model),
-                "vdp.folder": str(recipe.autoencoder_folder.absolute()),
-            }
+            tags |= _save(model.eval(), clips, trained[:STATISTICS_CLIPS], recipe)
     clips.close()
     return {"finished": outcome.finished, "tags": tags}
+
+
+def _checkpoints(
+    recipe: Recipe, size: AutoencoderConfig, config: TrainingConfig
+) -> checkpoint.Checkpoints:
+    """Return the run's checkpoints, which only a run of the same kind goes on from."""
+    section = recipe.autoencoder
+    identity = {
+        "size": as_tree(size),
+        "loss": as_tree(section.loss),
+        "images": [section.image_stage, section.images_per_clip],
+        "pixels": as_tree(recipe.pixels),
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "source": source_fingerprint(source_of(recipe, "train-autoencoder")),
+    }
+    return checkpoint.Checkpoints(
+        recipe.folder / "checkpoints" / "autoencoder",
+        run_fingerprint=checkpoint.fingerprint(identity),
+        keep=config.keep_checkpoints,
+    )
+
+
+def _save(
+    model: Autoencoder, clips: DecodedClips, chosen: Sequence[int], recipe: Recipe
+) -> dict[str, str]:
+    """Measure the latents, write the autoencoder's folder and return what the run says of it."""
+    model.set_normalisation(*latent_statistics(_posteriors(model, clips, chosen)))
+    save_autoencoder(model, recipe.autoencoder_folder)
+    return {
+        "vdp.fingerprint": fingerprint(model),
+        "vdp.folder": str(recipe.autoencoder_folder.absolute()),
+    }
 
 
 def split(count: int, *, seed: int) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
-from video_models.formats.folder import ModelFormatError, read_folder, write_folder
+from video_models.formats.folder import open_model, write_folder
 
 OURS = "CausalAutoencoder"
 WAN = "AutoencoderKLWan"
@@ -46,18 +46,11 @@ def open_autoencoder(folder: str | Path) -> Autoencoder:
     Raises:
         ModelFormatError: it is no such folder, or a variant that is not supported.
     """
-    tree, state = read_folder(folder)
-    kind = tree.get("_class_name")
-    if kind not in (WAN, OURS):
-        raise ModelFormatError(f"{folder} holds a {kind!r}; an autoencoder is {WAN} or {OURS}")
-    try:
-        model = Autoencoder(_from_wan(tree) if kind == WAN else _from_ours(tree))
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(f"{folder}: {error}") from None
-    except RuntimeError as error:
-        raise ModelFormatError(f"{folder}: weights and config disagree: {error}") from None
-    return model.eval()
+    builders = {
+        WAN: lambda tree: Autoencoder(_from_wan(tree)),
+        OURS: lambda tree: Autoencoder(_from_ours(tree)),
+    }
+    return open_model(folder, builders, what="an autoencoder")
 
 
 def save_autoencoder(model: Autoencoder, folder: str | Path) -> None:

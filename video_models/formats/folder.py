@@ -7,13 +7,15 @@ whole or not at all.
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -50,6 +52,33 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} holds a {type(config).__name__}, not an object")
     return config
+
+
+def open_model(
+    folder: str | Path, builders: Mapping[str, Callable[[dict[str, Any]], M]], *, what: str
+) -> M:
+    """Open a model folder in float32, in evaluation mode.
+
+    Args:
+        folder: where it is.
+        builders: what makes an untrained model of a config, by the class that the config names.
+        what: what such a model is called, with its article.
+
+    Raises:
+        ModelFormatError: it is no such folder, or a variant that is not supported.
+    """
+    tree, state = read_folder(folder)
+    kind = tree.get("_class_name")
+    if not isinstance(kind, str) or kind not in builders:
+        raise ModelFormatError(f"{folder} holds a {kind!r}; {what} is {' or '.join(builders)}")
+    try:
+        model = builders[kind](tree)
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(f"{folder}: {error}") from None
+    except RuntimeError as error:
+        raise ModelFormatError(f"{folder}: weights and config disagree: {error}") from None
+    return model.eval()
 
 
 def write_folder(

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from video_models.formats.folder import ModelFormatError, read_folder, write_folder
+from video_models.formats.folder import open_model, write_folder
 from video_models.transformer.config import TransformerConfig
 from video_models.transformer.model import VideoTransformer
 
@@ -44,18 +44,11 @@ def open_transformer(folder: str | Path) -> VideoTransformer:
     Raises:
         ModelFormatError: it is no such folder, or a variant that is not supported.
     """
-    tree, state = read_folder(folder)
-    kind = tree.get("_class_name")
-    if kind not in (WAN, OURS):
-        raise ModelFormatError(f"{folder} holds a {kind!r}; a transformer is {WAN} or {OURS}")
-    try:
-        model = VideoTransformer(_from_wan(tree) if kind == WAN else _from_ours(tree))
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(f"{folder}: {error}") from None
-    except RuntimeError as error:
-        raise ModelFormatError(f"{folder}: weights and config disagree: {error}") from None
-    return model.eval()
+    builders = {
+        WAN: lambda tree: VideoTransformer(_from_wan(tree)),
+        OURS: lambda tree: VideoTransformer(_from_ours(tree)),
+    }
+    return open_model(folder, builders, what="a transformer")
 
 
 def save_transformer(model: VideoTransformer, folder: str | Path) -> None:

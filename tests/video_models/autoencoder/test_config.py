@@ -1,3 +1,5 @@
+"""Which autoencoders a config can describe, and what it refuses."""
+
 import pytest
 
 from video_models.autoencoder.config import AutoencoderConfig

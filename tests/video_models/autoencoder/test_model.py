@@ -1,3 +1,5 @@
+"""The autoencoder against diffusers', its causality, and the sizes that it takes."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""The posterior against torch.distributions."""
+
 import torch
 from torch.distributions import Normal, kl_divergence
 

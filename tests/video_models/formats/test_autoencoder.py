@@ -1,3 +1,5 @@
+"""Autoencoder folders, ours and diffusers', and what is no such folder."""
+
 import dataclasses
 import json
 

@@ -1,3 +1,5 @@
+"""What changes a fingerprint and what does not."""
+
 import torch
 
 from video_models.formats.fingerprint import fingerprint

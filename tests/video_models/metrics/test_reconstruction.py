@@ -1,3 +1,5 @@
+"""PSNR and SSIM against slow references and known values."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Each term of the reconstruction objective against an obvious version."""
+
 import pytest
 import torch
 

@@ -29,7 +29,7 @@ from pipelines.model_folder import ModelCard, ModelFolder
 from video_models.diffusion.config import SamplingConfig
 from video_models.diffusion.guidance import VelocityFunction, conditioned, guided
 from video_models.diffusion.paths import add_noise
-from video_models.diffusion.timesteps import draw_times, sampling_grid
+from video_models.diffusion.timesteps import draw_times, sampling_grid, shift_times
 from video_models.distillation.guidance import guidance_loss, guided_states
 from video_models.distillation.progressive import halving_loss, student_interval
 from video_models.objectives.denoising import squared_error
@@ -195,6 +195,7 @@ class DistillationStep:
         grid = sampling_grid(steps)
         inner = torch.rand(steps - 1, generator=generator(at.seed, "grid", at.step)).double() - 0.5
         grid[1:-1] += inner / steps
+        grid = shift_times(grid, self.shift)
         states, times, velocities = guided_states(self._teacher(text[:clips]), noise, grid)
         rows = torch.arange(clips, device=self.engine.device).repeat(steps)
         student = conditioned(self.engine.module, text[rows])

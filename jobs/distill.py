@@ -44,7 +44,7 @@ from video_platform.training import checkpoint
 from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
 from video_platform.training.engine import Engine
-from video_platform.training.loop import At, Scalars, train
+from video_platform.training.loop import At, Scalars, Stateless, train
 
 TRAJECTORY_STEPS = 8
 """Steps of a guided trajectory whose states the guidance stage learns from."""
@@ -147,7 +147,7 @@ def _publish(stage: Path, out: Path) -> None:
 
 
 @dataclasses.dataclass
-class DistillationStep:
+class DistillationStep(Stateless):
     """One update of a student that imitates a frozen teacher."""
 
     engine: Engine
@@ -209,14 +209,8 @@ class DistillationStep:
             torch.randint(self.stage.steps, (1,), generator=generator(at.seed, "time", position))
             for position in batch.positions
         ]
-        interval = student_interval(torch.cat(draws), self.stage.steps, shift=self.shift)
-        interval = dataclasses.replace(
-            interval,
-            **{
-                field.name: getattr(interval, field.name).to(self.engine.device)
-                for field in dataclasses.fields(interval)
-            },
-        )
+        index = torch.cat(draws).to(self.engine.device)
+        interval = student_interval(index, self.stage.steps, shift=self.shift)
         text = self._text(batch)
         z = self._noised(batch, at, interval.start.float())
         return halving_loss(conditioned(self.engine.module, text), self._teacher(text), z, interval)
@@ -232,13 +226,6 @@ class DistillationStep:
     def _teacher(self, text: TextBatch) -> VelocityFunction:
         empty = self.source.empty_text.to(self.engine.device, self.engine.dtype)
         return guided(self.teacher, text, empty, self.scale)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing beside the engine."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing beside the engine."""
 
 
 def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from video_platform.tracking import Run
 from video_platform.training import checkpoint
 from video_platform.training.draws import generator
 from video_platform.training.engine import Engine
-from video_platform.training.loop import At, Hook, Scalars, train
+from video_platform.training.loop import At, Hook, Scalars, Stateless, train
 from video_platform.video.encode import contact_sheet
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -74,7 +74,7 @@ def draw_noise(batch: MicroBatch[LatentBatch], seed: int) -> Tensor:
 
 
 @dataclasses.dataclass
-class DenoisingStep:
+class DenoisingStep(Stateless):
     """One update of a transformer towards the velocity of noised latents."""
 
     engine: Engine
@@ -110,13 +110,6 @@ class DenoisingStep:
         times = [draw_times(1, self.section.timesteps, generator=draw) for draw in draws]
         chance = [torch.rand(1, generator=draw) for draw in draws]
         return torch.cat(times), torch.cat(chance) < self.section.caption_dropout
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing beside the engine."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing beside the engine."""
 
 
 def transformer_size(recipe: Recipe, source: LatentSource) -> TransformerConfig:

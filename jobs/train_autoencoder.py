@@ -43,10 +43,9 @@ from video_platform.datasets.clips import DecodedClips
 from video_platform.datasets.source import source_fingerprint
 from video_platform.tracking import Run
 from video_platform.training import checkpoint
-from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
 from video_platform.training.engine import Engine
-from video_platform.training.loop import At, Hook, Scalars, train
+from video_platform.training.loop import At, Hook, Scalars, Stateless, train
 from video_platform.video.encode import contact_sheet
 
 HELD_OUT_CLIPS = 32
@@ -80,7 +79,7 @@ def stack(clips: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 @dataclasses.dataclass
-class ReconstructionStep:
+class ReconstructionStep(Stateless):
     """One update of an autoencoder: reconstruct the clips of a batch, or single frames of them."""
 
     engine: Engine
@@ -126,13 +125,6 @@ class ReconstructionStep:
         ]
         return torch.cat(noise).to(video)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing beside the engine."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing beside the engine."""
-
 
 def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     """Train on one rank; rank 0 writes the result."""
@@ -140,9 +132,8 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     section = recipe.autoencoder
     config = needed(section.training, "autoencoder.training", "train-autoencoder")
     policy = needed(recipe.pixels, "pixels", "train-autoencoder")
-    clips = DecodedClips(
-        source_of(recipe, "train-autoencoder"), policy=policy, limits=recipe.limits
-    )
+    records = source_of(recipe, "train-autoencoder")
+    clips = DecodedClips(records, policy=policy, limits=recipe.limits)
     held_out, trained = split(len(clips), seed=config.seed)
     torch.manual_seed(config.seed)
     size: AutoencoderConfig = sized(section, "config", AUTOENCODERS, "autoencoder")
@@ -160,7 +151,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
             step,
             Loader(clips, order, stack, place=place, config=recipe.loader),
             config,
-            checkpoints=_checkpoints(recipe, size, config),
+            checkpoints=_checkpoints(recipe, size, source=source_fingerprint(records)),
             hooks=[Hook(every=config.validate_every, run=Validation(engine, clips, held_out, run))],
             report=reporter(run, context),
             should_stop=context.should_stop,
@@ -175,11 +166,10 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     return {"finished": outcome.finished, "tags": tags}
 
 
-def _checkpoints(
-    recipe: Recipe, size: AutoencoderConfig, config: TrainingConfig
-) -> checkpoint.Checkpoints:
+def _checkpoints(recipe: Recipe, size: AutoencoderConfig, *, source: str) -> checkpoint.Checkpoints:
     """Return the run's checkpoints, which only a run of the same kind goes on from."""
     section = recipe.autoencoder
+    config = needed(section.training, "autoencoder.training", "train-autoencoder")
     identity = {
         "size": as_tree(size),
         "loss": as_tree(section.loss),
@@ -187,7 +177,7 @@ def _checkpoints(
         "pixels": as_tree(recipe.pixels),
         "seed": config.seed,
         "batch_size": config.batch_size,
-        "source": source_fingerprint(source_of(recipe, "train-autoencoder")),
+        "source": source,
     }
     return checkpoint.Checkpoints(
         recipe.folder / "checkpoints" / "autoencoder",

@@ -77,6 +77,17 @@ class Step(Protocol):
         ...
 
 
+class Stateless:
+    """A step whose engines hold all that must survive a restart."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take nothing over."""
+
+
 class Batches(Protocol):
     """Where micro-batches come from; `video_platform.batches.Loader` is one."""
 

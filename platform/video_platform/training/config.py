@@ -18,6 +18,9 @@ class TrainingConfig:
     seed: int = 0
     """Root of every random draw: order of samples, noise, timesteps, dropout, initial weights."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` makes the updates of the matrices in the network's blocks orthogonal and leaves the
+    rest to AdamW; one step costs a little more and teaches much more."""
     learning_rate: float = 1e-4
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int = 0
@@ -28,6 +31,8 @@ class TrainingConfig:
     """Where `cosine` ends, as a fraction of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's first and second moment."""
+    muon_momentum: float = 0.95
+    """Decay of Muon's momentum."""
     epsilon: float = 1e-8
     """Term that keeps AdamW's division finite."""
     weight_decay: float = 0.01
@@ -89,6 +94,8 @@ class TrainingConfig:
             raise ValueError(f"ema_decay is in [0, 1) or null, not {self.ema_decay!r}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm is above 0, or null for none, not {self.clip_norm!r}")
+        if not 0 <= self.muon_momentum < 1:
+            raise ValueError(f"muon_momentum is in [0, 1), not {self.muon_momentum!r}")
         if self.zero_stage == 0 and self.precision == "bf16":
             raise ValueError(
                 "precision bf16 with zero_stage 0 computes wrong updates in DeepSpeed 0.19; "

@@ -20,6 +20,7 @@ from video_platform.errors import CheckpointError, TrainingError
 from video_platform.training.config import TrainingConfig
 from video_platform.training.ema import MovingAverage
 from video_platform.training.masters import MOMENTS, Masters, open_masters
+from video_platform.training.optimizers import Muon, open_optimizer
 from video_platform.training.schedules import learning_rate
 from video_platform.training.zero import import_deepspeed, open_process_group, zero_config
 
@@ -70,19 +71,21 @@ class Engine:
             raise TrainingError("the network has no parameter to train; all are frozen")
         if config.activation_checkpointing:
             recompute_blocks(module)
-        self._adam = _adamw(self._trained.values(), config)
+        self._optimizer = open_optimizer(module, config)
         if config.zero_stage == 0:
-            self._adam.register_step_pre_hook(self._guard)
+            self._optimizer.register_step_pre_hook(self._guard)
         size = sum(parameter.numel() for parameter in self._trained.values())
         self._deepspeed, optimizer, *_ = deepspeed.initialize(
             model=module,
-            optimizer=self._adam,
+            optimizer=self._optimizer,
             config=zero_config(config, num_parameters=size),
             dist_init_required=False,
         )
         self.device = torch.device(self._deepspeed.device)
         self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self._masters: Masters = open_masters(config.zero_stage, optimizer)
+        if isinstance(self._optimizer, Muon):
+            self._optimizer.bind(self._masters)
         self._average = (
             None
             if config.ema_decay is None
@@ -110,7 +113,7 @@ class Engine:
     def step(self) -> StepResult:
         """Clip, update the weights and their average, and forget the gradient."""
         rate = learning_rate(self._config, self.steps)
-        for group in self._adam.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._deepspeed.step()
         norm = (
@@ -150,7 +153,7 @@ class Engine:
         moment = kind if kind in MOMENTS else None
         gathered = {}
         with self._averaged(kind):
-            for name, parameter in self._trained.items():
+            for name, parameter in self._having(kind).items():
                 self._check_trained(name, parameter)
                 whole = self._masters.get(parameter, moment)
                 if keep:
@@ -166,9 +169,10 @@ class Engine:
             CheckpointError: a name or shape does not fit this network.
         """
         buffers = dict(self._buffers()) if kind == "weights" else {}
-        _check_fit(self._trained | buffers, tensors, shape_of=_shape)
+        having = self._having(kind)
+        _check_fit(having | buffers, tensors, shape_of=_shape)
         with self._averaged(kind):
-            for name, parameter in self._trained.items():
+            for name, parameter in having.items():
                 self._check_trained(name, parameter)
                 value = tensors[name].to(self.device, torch.float32)
                 self._masters.put(parameter, value, kind if kind in MOMENTS else None)
@@ -185,10 +189,10 @@ class Engine:
         return {"steps": self.steps, "skipped_steps": self.skipped_steps}
 
     def restore_counters(self, counters: Mapping[str, int]) -> None:
-        """Take over what `counters` returned; AdamW's own count is the steps that were applied."""
+        """Take over what `counters` returned; the optimiser counts the steps that were applied."""
         self.steps = counters["steps"]
         self.skipped_steps = counters["skipped_steps"]
-        for state in self._adam.state.values():
+        for state in self._optimizer.state.values():
             state["step"].fill_(self.steps - self.skipped_steps)
 
     def _state_dict(self, kind: Kind) -> dict[str, Tensor]:
@@ -202,6 +206,13 @@ class Engine:
                 with self._masters.gathered([value] if isinstance(value, nn.Parameter) else []):
                     state[name] = value.detach().to("cpu", copy=True)
         return state
+
+    def _having(self, kind: Kind) -> dict[str, nn.Parameter]:
+        """Return the trained parameters that have this kind of state."""
+        if kind not in MOMENTS or not isinstance(self._optimizer, Muon):
+            return self._trained
+        keeps = self._optimizer.keeps
+        return {name: p for name, p in self._trained.items() if keeps(p, kind)}
 
     def _averaged(self, kind: Kind) -> Any:
         swap = kind == "ema" and self._average is not None
@@ -246,22 +257,6 @@ def recompute_blocks(module: nn.Module) -> None:
         block.forward = functools.partial(
             torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
         )
-
-
-def _adamw(parameters: Any, config: TrainingConfig) -> torch.optim.AdamW:
-    """Decay matrices and kernels; leave vectors and scalars alone."""
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.epsilon,
-        fused=True,
-    )
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:

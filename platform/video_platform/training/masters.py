@@ -35,6 +35,10 @@ class Masters(Protocol):
         """Store a whole tensor as the fp32 weights of a parameter, or as one of its moments."""
         ...
 
+    def fragment(self, parameter: nn.Parameter, moment: str | None = None) -> tuple[Tensor, int]:
+        """Return what this rank holds of `get`, live, flat, maybe empty, and where it begins."""
+        ...
+
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Make the parameters whole inside the block; what rank 0 writes there reaches all."""
         ...
@@ -62,6 +66,10 @@ class Replicated:
     def put(self, parameter: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
         """Copy in place."""
         self.get(parameter, moment).copy_(value.view_as(parameter))
+
+    def fragment(self, parameter: nn.Parameter, moment: str | None = None) -> tuple[Tensor, int]:
+        """Return all of it."""
+        return self.get(parameter, moment).view(-1), 0
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Do nothing: they are whole."""
@@ -95,6 +103,13 @@ class Partitioned:
         """Keep the fragment that this rank owns."""
         cast(Any, parameter).set_full_hp_param(value, moment)
 
+    def fragment(self, parameter: nn.Parameter, moment: str | None = None) -> tuple[Tensor, int]:
+        """Return the part inside this rank's partition."""
+        mapping = cast(Any, parameter)._hp_mapping
+        if mapping is None:
+            return parameter.new_empty(0, dtype=torch.float32), 0
+        return mapping.get_hp_fragment(moment), mapping.lp_fragment_address.start
+
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Do nothing: the weights that compute are whole."""
         return nullcontext()
@@ -127,6 +142,15 @@ class Sharded:
         shard[: mine.numel()] = mine
         self._zero.set_local_hp_param(shard, parameter, moment)
 
+    def fragment(self, parameter: nn.Parameter, moment: str | None = None) -> tuple[Tensor, int]:
+        """Return this rank's shard without its padding."""
+        shard, _ = self._zero._get_fp32_opt_state_partition(
+            parameter, release_swap_buffers=True, optim_state_key=moment
+        )
+        start = torch.distributed.get_rank() * shard.numel()
+        left = max(cast(Any, parameter).ds_numel - start, 0)
+        return shard[:left], start
+
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Fetch the shards of the weights that compute."""
         from deepspeed.runtime.zero import GatheredParameters
@@ -140,29 +164,35 @@ class Sharded:
 
 
 def open_masters(zero_stage: int, optimizer: Any) -> Masters:
-    """Return the layout of a stage.
+    """Return the layout of a stage, with the optimiser's state in place.
 
     Args:
         zero_stage: DeepSpeed ZeRO stage.
         optimizer: what `deepspeed.initialize` returned as the optimiser.
     """
     if zero_stage == 0:
-        fill_moments(optimizer, _parameters(optimizer))
+        for group in optimizer.param_groups:
+            _fill_state(optimizer, group, group["params"])
         return Replicated(optimizer)
+    ours = optimizer.optimizer
     if zero_stage == 3:
-        fill_moments(optimizer.optimizer, optimizer.fp32_partitioned_groups_flat)
-        return Sharded(optimizer)
-    fill_moments(optimizer.optimizer, optimizer.single_partition_of_fp32_groups)
-    return Partitioned(optimizer)
+        flat = optimizer.fp32_partitioned_groups_flat
+        of_group = [optimizer.sub_group_to_group_id[i] for i in range(len(flat))]
+    else:
+        flat = optimizer.single_partition_of_fp32_groups
+        of_group = list(range(len(flat)))
+    for tensor, index in zip(flat, of_group, strict=True):
+        _fill_state(ours, ours.param_groups[index], [tensor])
+    return Sharded(optimizer) if zero_stage == 3 else Partitioned(optimizer)
 
 
-def fill_moments(adam: torch.optim.Optimizer, parameters: Any) -> None:
-    """Create AdamW's state as its first step would, so that it can be restored before."""
+def _fill_state(optimizer: Any, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    """Create an optimiser's state as its first step would, so that it can be restored before."""
     for parameter in parameters:
-        state = adam.state[parameter]
+        state = optimizer.state[parameter]
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        for moment in MOMENTS:
-            state[moment] = torch.zeros_like(parameter.detach())
+        for name in group.get("state", MOMENTS):
+            state[name] = torch.zeros_like(parameter.detach())
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:

@@ -24,6 +24,7 @@ from video_platform.training.draws import generator
 from video_platform.training.ema import decay_at
 from video_platform.training.engine import Engine
 from video_platform.training.loop import At, Hook, Scalars, train
+from video_platform.training.optimizers import orthogonalise
 from video_platform.training.schedules import learning_rate
 
 STEPS, BATCH, MICRO = 8, 8, 2
@@ -37,6 +38,7 @@ SETTINGS = {
     "stage 2 bf16": {"zero_stage": 2, "precision": "bf16"},
     "stage 3 bf16": {"zero_stage": 3, "precision": "bf16"},
     "recomputed": {"zero_stage": 3, "activation_checkpointing": True},
+    **{f"muon {stage}": {"zero_stage": stage, "optimizer": "muon"} for stage in range(4)},
 }
 
 
@@ -137,14 +139,33 @@ def batches(knobs, *, rank=None, world=None):
     return Loader(Points(), order, torch.stack, place=place)
 
 
+class PlainMuon:
+    """Muon on one process, written out; the Newton-Schulz iteration is the one thing it shares."""
+
+    def __init__(self, matrices, *, momentum=0.95, decay=0.1):
+        self.matrices, self.beta, self.decay = matrices, momentum, decay
+        self.momenta = [torch.zeros_like(m) for m in matrices]
+
+    @torch.no_grad()
+    def step(self, rate):
+        for matrix, momentum in zip(self.matrices, self.momenta, strict=True):
+            momentum.mul_(self.beta).add_(matrix.grad * (1 - self.beta))
+            ahead = self.beta * momentum + (1 - self.beta) * matrix.grad
+            turned = orthogonalise(ahead) * 0.2 * max(matrix.shape) ** 0.5
+            matrix.copy_(matrix - rate * (turned + self.decay * matrix))
+
+
 def plain(knobs):
     """Train with PyTorch alone, on whole batches; return weights, average and losses."""
     module = Network()
+    turned = [block.linear.weight for block in module.blocks] if knobs.optimizer == "muon" else []
+    rest = [p for p in module.parameters() if all(p is not matrix for matrix in turned)]
     groups = [
-        {"params": [p for p in module.parameters() if p.ndim > 1], "weight_decay": 0.1},
-        {"params": [p for p in module.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
     adam = torch.optim.AdamW(groups, betas=knobs.betas, eps=knobs.epsilon)
+    muon = PlainMuon(turned)
     average = {n: p.detach().clone() for n, p in module.named_parameters()}
     losses = []
     source = batches(knobs, rank=0, world=1).steps()
@@ -152,10 +173,11 @@ def plain(knobs):
         for group in adam.param_groups:
             group["lr"] = learning_rate(knobs, step)
         loss = sum(loss_of(module, batch) * batch.share for batch in next(source))
-        adam.zero_grad()
+        module.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), knobs.clip_norm)
         adam.step()
+        muon.step(learning_rate(knobs, step))
         losses.append(loss.item())
         for name, parameter in module.named_parameters():
             weight = 1 - decay_at(knobs.ema_decay, step, warmup=True)
@@ -180,10 +202,11 @@ def same(one, other):
 
 def stages(folder):
     """Every setting beside a plain PyTorch loop."""
-    weights, average, losses = plain(config())
+    by_optimizer = {name: plain(config(optimizer=name)) for name in ("adamw", "muon")}
     report = {}
     for name, setting in SETTINGS.items():
         knobs = config(**setting, log_every=1)
+        weights, average, losses = by_optimizer[knobs.optimizer]
         engine = Engine(Network(), knobs)
         logged = []
         train(
@@ -225,6 +248,9 @@ def resume(folder):
         }
     for stage in (1, 3):
         report[f"stage 1 to {stage}"] = elastic(folder / "stage 1", zero_stage=stage)
+        report[f"muon 1 to {stage}"] = elastic(
+            folder / "muon 1", zero_stage=stage, optimizer="muon"
+        )
     return report
 
 

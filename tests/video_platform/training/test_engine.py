@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 SCENARIOS = ("stages", "resume", "skips", "ragged", "sigterm")
 FP32 = ("stage 0", "stage 1", "stage 2", "stage 3", "stage 2 offloaded", "recomputed")
+MUON = ("muon 0", "muon 1", "muon 2", "muon 3")
 BF16 = ("stage 1 bf16", "stage 2 bf16", "stage 3 bf16")
 
 
@@ -58,7 +59,7 @@ def pair(folder):
     return launch(folder, 2, *SCENARIOS)
 
 
-@pytest.mark.parametrize("setting", FP32)
+@pytest.mark.parametrize("setting", FP32 + MUON)
 def test_every_stage_equals_a_plain_pytorch_loop(pair, setting):
     report = pair["stages"][setting]
     assert report["weights"] < 1e-6
@@ -76,22 +77,24 @@ def test_buffers_are_part_of_the_weights(pair):
     assert pair["stages"]["stage 3"]["buffer"] == [0.25] * 5
 
 
-@pytest.mark.parametrize("setting", ("stage 0", "stage 1", "stage 2", "stage 3", *BF16))
+@pytest.mark.parametrize("setting", ("stage 0", "stage 1", "stage 2", "stage 3", *BF16, *MUON))
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(pair, setting):
     report = pair["resume"][setting]
     assert report["same"]
     assert report["state"] == 5
 
 
-@pytest.mark.parametrize("setting", ("stage 0", "stage 1", "stage 2", "stage 3", *BF16))
+@pytest.mark.parametrize("setting", ("stage 0", "stage 1", "stage 2", "stage 3", *BF16, *MUON))
 def test_a_wish_to_stop_on_one_rank_stops_all_at_one_step(pair, setting):
     report = pair["resume"][setting]
     assert report["stopped"] == [5, False]
     assert report["ended"] == [5, 8, True]
 
 
-def test_a_run_goes_on_at_another_stage(pair):
-    assert_same_run(pair["resume"]["stage 1 to 3"], pair["resume"]["stage 1 to 1"])
+@pytest.mark.parametrize("optimizer", ("stage", "muon"))
+def test_a_run_goes_on_at_another_stage(pair, optimizer):
+    report = pair["resume"]
+    assert_same_run(report[f"{optimizer} 1 to 3"], report[f"{optimizer} 1 to 1"])
 
 
 def test_one_rank_goes_on_where_two_stopped_with_the_same_samples(folder, pair):

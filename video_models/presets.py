@@ -47,6 +47,7 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
         head_dim=32,
         ffn_dim=256,
         num_layers=6,
+        absolute_positions=True,
         text_padding="mask",
     ),
     "wan-2.1-1.3b": TransformerConfig(

@@ -59,8 +59,9 @@ def save_transformer(model: VideoTransformer, folder: str | Path) -> None:
 
 
 def _is_wan(config: TransformerConfig) -> bool:
-    """Say whether diffusers can express it: it knows neither text masks nor a guidance input."""
-    return config.text_padding == "zeros" and not config.guidance_embedding
+    """Say whether diffusers can express it."""
+    ours_alone = config.guidance_embedding or config.absolute_positions
+    return config.text_padding == "zeros" and not ours_alone
 
 
 def _from_wan(tree: dict[str, Any]) -> TransformerConfig:

@@ -1,4 +1,4 @@
-"""Rotary position embedding over frames, rows and columns.
+"""Positions over frames, rows and columns: rotary ones, and sinusoids to add.
 
 Su et al. 2021, arXiv 2104.09864, on three axes as in Wan. The channels of a head are cut into three
 runs, one an axis. Inside a run, neighbouring channels (2i, 2i + 1) are one pair that turns by
@@ -30,16 +30,31 @@ def axis_angles(length: int, width: int, theta: float = 10000.0) -> Tensor:
     return torch.outer(torch.arange(length, dtype=torch.float64), frequencies)
 
 
-def rotation(grid: tuple[int, int, int], head_dim: int, *, device: torch.device) -> Rotation:
-    """Return the rotation of every token of a grid, tokens in (frame, row, column) order."""
+def grid_angles(grid: tuple[int, int, int], width: int) -> Tensor:
+    """Return the angles of every token of a grid, (S, width / 2) float64.
+
+    Tokens are in (frame, row, column) order; each axis has its share of the width.
+    """
     F, R, Q = grid
     views = ((F, 1, 1, -1), (1, R, 1, -1), (1, 1, Q, -1))
-    parts = []
-    for length, width, view in zip(grid, axis_widths(head_dim), views, strict=True):
-        angles = axis_angles(length, width)
-        turns = torch.polar(torch.ones_like(angles), angles)
-        parts.append(turns.to(device, torch.complex64).view(view).expand(F, R, Q, -1))
-    return torch.cat(parts, dim=-1).reshape(F * R * Q, -1)  # (S, d / 2)
+    axes = zip(grid, axis_widths(width), views, strict=True)
+    parts = [axis_angles(length, part).view(view) for length, part, view in axes]
+    return torch.cat([part.expand(F, R, Q, -1) for part in parts], dim=-1).flatten(0, 2)
+
+
+def rotation(grid: tuple[int, int, int], head_dim: int, *, device: torch.device) -> Rotation:
+    """Return the rotation of every token of a grid, tokens in (frame, row, column) order."""
+    angles = grid_angles(grid, head_dim)
+    return torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64)
+
+
+def absolute_positions(grid: tuple[int, int, int], dim: int, *, device: torch.device) -> Tensor:
+    """Return sinusoids that tell every token where it is, (S, dim) float32.
+
+    Vaswani et al. 2017, arXiv 1706.03762, section 3.5, on three axes.
+    """
+    angles = grid_angles(grid, dim)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1).to(device, torch.float32)
 
 
 def rotate(x: Tensor, turn: Rotation) -> Tensor:

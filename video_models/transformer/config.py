@@ -44,6 +44,11 @@ class TransformerConfig:
     max_positions: int = 1024
     """Most tokens along one axis; more is an error, because no such angle was trained."""
 
+    absolute_positions: bool = False
+    """Whether each token is also told where it is, by sinusoids added to its patch. Rotary
+    positions say only how far apart tokens are; small models that are trained from nothing learn
+    faster with both."""
+
     text_padding: Literal["zeros", "mask"] = "zeros"
     """What the slots after a caption's last token are: `zeros` lets zero embeddings take part in
     attention, as Wan does, `mask` hides them."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from video_models.layers.attention import AttentionFunction, attend
 from video_models.layers.modulation import modulate, split_modulation
 from video_models.layers.norms import WideLayerNorm
-from video_models.layers.rope import rotation
+from video_models.layers.rope import absolute_positions, rotation
 from video_models.transformer.block import ConditionEmbedder, TransformerBlock
 from video_models.transformer.config import TransformerConfig
 
@@ -80,6 +80,8 @@ class VideoTransformer(nn.Module):
         time, modulation, text = self.condition_embedder(t.reshape(len(t), -1), text, guidance)
         turn = rotation(grid, self.config.head_dim, device=latents.device)
         x = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()  # (B, S, D)
+        if self.config.absolute_positions:
+            x = x + absolute_positions(grid, self.config.dim, device=x.device).type_as(x)
         for block in self.blocks:
             x = block(x, text, modulation, turn, text_mask)
         shift, scale = split_modulation(self.scale_shift_table, time[..., None, :])

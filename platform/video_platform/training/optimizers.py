@@ -90,13 +90,14 @@ def _block_matrices(module: nn.Module) -> list[nn.Parameter]:
             f"optimizer muon needs block_names() on {type(module).__name__}; set it to adamw"
         )
     parameters = (p for name in names() for p in module.get_submodule(name).parameters())
-    return [p for p in parameters if p.requires_grad and p.ndim == 2]
+    return [p for p in parameters if p.requires_grad and p.ndim > 1]
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for `matrices`, and `adam` for what it was made for, as one optimiser.
 
-    Call `bind` before the first step.
+    A kernel of a convolution is a matrix with a row for each output channel. Call `bind` before the
+    first step.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Muon(torch.optim.Optimizer):
         }
         super().__init__([turned, *adam.param_groups], {"turned": False, "state": MOMENTS})
         self._matrices = list(matrices)
-        self._shapes = {id(matrix): matrix.shape for matrix in matrices}
+        self._shapes = {id(matrix): matrix.flatten(1).shape for matrix in matrices}
         self._adam = adam
         self._adam.state = self.state
         self._masters: Masters | None = None
@@ -190,7 +191,7 @@ class Muon(torch.optim.Optimizer):
         update, _ = self._located.fragment(matrix, UPDATE)
         if id(matrix) in self._split:
             whole = self._located.get(matrix, UPDATE)
-            return whole if update.numel() else None
+            update = whole if update.numel() else update
         return update.view(self._shapes[id(matrix)]) if update.numel() else None
 
     @property

@@ -50,7 +50,10 @@ def test_a_saved_model_opens_as_it_was(tmp_path, inputs):
     assert not opened.training
 
 
-@pytest.mark.parametrize("changes", [{"text_padding": "mask"}, {"guidance_embedding": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"text_padding": "mask"}, {"guidance_embedding": True}, {"absolute_positions": True}],
+)
 def test_what_diffusers_cannot_express_is_kept_under_our_own_name(tmp_path, changes):
     model = tiny(**changes)
     save_transformer(model, tmp_path / "model")

@@ -2,7 +2,13 @@
 
 import torch
 
-from video_models.layers.rope import axis_angles, axis_widths, rotate, rotation
+from video_models.layers.rope import (
+    absolute_positions,
+    axis_angles,
+    axis_widths,
+    rotate,
+    rotation,
+)
 
 
 def test_a_head_is_cut_into_three_runs():
@@ -52,3 +58,11 @@ def test_neighbouring_channels_turn_as_a_pair():
     a, b = rotate(x, turn)[0, 0, 0, :2]
     torch.testing.assert_close(a, 3 * angle.cos() - 4 * angle.sin())
     torch.testing.assert_close(b, 3 * angle.sin() + 4 * angle.cos())
+
+
+def test_absolute_positions_are_the_sinusoids_of_each_axis():
+    told = absolute_positions((2, 3, 4), 24, device=torch.device("cpu"))
+    angles = torch.cat([axis_angles(4, 8)[[place]] for place in (1, 2, 3)], dim=1)[0]
+    assert told.shape == (24, 24)
+    assert torch.equal(told[1 * 12 + 2 * 4 + 3], torch.cat((angles.cos(), angles.sin())).float())
+    assert len(told.unique(dim=0)) == 24

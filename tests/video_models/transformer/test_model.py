@@ -141,6 +141,15 @@ def test_zeroed_text_tokens_take_part(inputs):
         assert relative_error(model(latents, t, text[:, :3]), padded) > 1e-4
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_only_absolute_positions_tell_equal_patches_apart(inputs, told):
+    _, t, text = inputs
+    with torch.no_grad():
+        out = tiny(absolute_positions=told)(torch.ones(B, C, T, H, W), t, text)
+    apart = out.unflatten(-1, (-1, 2)).std(dim=(2, -2)).amax()
+    assert (float(apart) > 1e-3) == told
+
+
 def test_the_attention_function_is_the_one_passed_in(inputs):
     latents, t, text = inputs
     calls = []

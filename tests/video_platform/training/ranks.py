@@ -49,9 +49,11 @@ class Block(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(17))
         self.linear = nn.Linear(17, 17)
+        self.kernel = nn.Parameter(torch.randn(2, 1, 3) * 0.3)
 
     def forward(self, x):
-        return x + torch.tanh(self.linear(x)) * self.scale
+        y = nn.functional.conv1d(x[:, None], self.kernel, padding=1).mean(1)
+        return x + torch.tanh(self.linear(y)) * self.scale
 
 
 class Network(nn.Module):
@@ -151,14 +153,15 @@ class PlainMuon:
         for matrix, momentum in zip(self.matrices, self.momenta, strict=True):
             momentum.mul_(self.beta).add_(matrix.grad * (1 - self.beta))
             ahead = self.beta * momentum + (1 - self.beta) * matrix.grad
-            turned = orthogonalise(ahead) * 0.2 * max(matrix.shape) ** 0.5
-            matrix.copy_(matrix - rate * (turned + self.decay * matrix))
+            ahead = ahead.flatten(1)
+            turned = orthogonalise(ahead) * 0.2 * max(ahead.shape) ** 0.5
+            matrix.copy_(matrix - rate * (turned.view_as(matrix) + self.decay * matrix))
 
 
 def plain(knobs):
     """Train with PyTorch alone, on whole batches; return weights, average and losses."""
     module = Network()
-    turned = [block.linear.weight for block in module.blocks] if knobs.optimizer == "muon" else []
+    turned = [p for p in module.blocks.parameters() if p.ndim > 1 and knobs.optimizer == "muon"]
     rest = [p for p in module.parameters() if all(p is not matrix for matrix in turned)]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},

@@ -13,8 +13,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,8 +27,7 @@ from video_models.formats import fingerprint, open_autoencoder
 from video_models.text.config import TextConfig
 from video_models.text.encoder import open_text_encoder
 from video_platform.config import as_tree
-from video_platform.datasets.config import SourceConfig
-from video_platform.datasets.source import open_source
+from video_platform.datasets.record import Record
 from video_platform.errors import ConfigError, SourceError
 from video_platform.latents.canary import Encode, Frames
 from video_platform.latents.config import CacheConfig
@@ -43,7 +41,6 @@ from video_platform.latents.workers import EncodeText
 from video_platform.storage import open_store
 from video_platform.tracking import Run
 from video_platform.tracking.tracker import FINGERPRINT, PARENT
-from video_platform.video.limits import MediaLimits
 from video_platform.video.policy import PixelPolicy
 
 
@@ -74,39 +71,29 @@ class PrecomputeReport:
 
 
 def precompute(
-    *,
-    source: SourceConfig,
-    policy: PixelPolicy,
-    limits: MediaLimits,
-    cache: CacheConfig,
-    autoencoder_folder: str,
-    text: TextConfig,
-    on_progress: OnProgress,
+    recipe: Recipe, records: Sequence[Record], *, on_progress: OnProgress
 ) -> PrecomputeReport:
-    """Fill a latent cache with a source, on the Ray that is running.
+    """Fill the recipe's cache with the clips of a source, on the Ray that is running.
 
     Args:
-        source: the captioned videos.
-        policy: what pixels a clip has.
-        limits: which media are refused.
-        cache: where the cache is, and how it is filled.
-        autoencoder_folder: a model folder that every worker reaches.
-        text: the text encoder.
+        recipe: with `cache` and `pixels`; its autoencoder's folder is within every worker's reach.
+        records: the captioned videos.
         on_progress: is told after each unit.
 
     Raises:
-        SourceError: the source cannot be listed or holds no clip.
+        SourceError: there is no clip.
         StaleCacheError: the autoencoder no longer gives the latents that the cache recorded.
         CacheError: some units could not be done now; the others are committed.
     """
     started_s = time.monotonic()
+    cache = needed(recipe.cache, "cache", "precompute")
+    policy = needed(recipe.pixels, "pixels", "precompute")
+    if not records:
+        raise SourceError("the source holds no videos; `vdp inspect` says what it holds")
     root = open_store(cache.url)
     root.probe()
-    records = open_source(source)
-    if not records:
-        raise SourceError(f"{source.url!r} holds no videos; see `vdp inspect {source.url}`")
-    folder = str(Path(autoencoder_folder).absolute())
-    latent, words = _latent_spec(folder, policy, cache), _text_spec(text, cache)
+    folder = str(recipe.autoencoder_folder.absolute())
+    latent, words = _latent_spec(folder, policy, cache), _text_spec(recipe.text, cache)
     plan = Plan(
         source=save_manifest(root, records),
         latent=latent.folder,
@@ -115,7 +102,7 @@ def precompute(
         text_unit_size=cache.text_unit_size,
     )
     plan.save(root)
-    open_text = functools.partial(_open_text, text)
+    open_text = functools.partial(_open_text, recipe.text)
     embedded = fill_text(
         root, words, records, config=cache, open_encode=open_text, on_progress=on_progress
     )
@@ -123,7 +110,7 @@ def precompute(
         root,
         latent,
         records,
-        settings=Settings(cache=cache, policy=policy, limits=limits),
+        settings=Settings(cache=cache, policy=policy, limits=recipe.limits),
         open_encode=functools.partial(_open_encode, folder, cache),
         on_progress=on_progress,
     )
@@ -145,8 +132,7 @@ def precompute(
 def run(recipe: Recipe) -> PrecomputeReport:
     """Fill the recipe's cache, as a run of its own in the tracking store."""
     cache = needed(recipe.cache, "cache", "precompute")
-    source = needed(recipe.source, "source", "precompute")
-    policy = needed(recipe.pixels, "pixels", "precompute")
+    needed(recipe.pixels, "pixels", "precompute")
     records = source_of(recipe, "precompute")
     with platform(recipe) as tracker:
         parents = {"source": source_run(tracker, recipe, records)}
@@ -155,15 +141,7 @@ def run(recipe: Recipe) -> PrecomputeReport:
             tracker.start("cache", name=name, params=as_tree(recipe), parents=parents) as tracked,
             _shown() as on_progress,
         ):
-            report = precompute(
-                source=source,
-                policy=policy,
-                limits=recipe.limits,
-                cache=cache,
-                autoencoder_folder=str(recipe.autoencoder_folder),
-                text=recipe.text,
-                on_progress=on_progress,
-            )
+            report = precompute(recipe, records, on_progress=on_progress)
             _track(tracked, report, made_by(tracker, autoencoder=report.autoencoder))
     print(describe(report, cache.url))
     return report

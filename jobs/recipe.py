@@ -146,7 +146,7 @@ class Recipe:
 
     project: str = "outputs"
     """Local folder for what the recipe does not place elsewhere: models, checkpoints, reports,
-    and the tracking database."""
+    and the tracking database. `{project}` in `source.url` and `cache.url` stands for it."""
 
     world: WorldConfig | None = None
     """The synthetic world that `vdp shapes` writes to `source.url`, and that `evaluate` asks."""
@@ -176,6 +176,14 @@ class Recipe:
     """Where Ray runs, and with how many workers."""
     tracking: TrackingConfig = TrackingConfig()
     """Where runs are tracked."""
+
+    def __post_init__(self) -> None:
+        """Put the project folder where URLs name it."""
+        for name in ("source", "cache"):
+            section = getattr(self, name)
+            if section is not None:
+                url = section.url.replace("{project}", self.project)
+                object.__setattr__(self, name, dataclasses.replace(section, url=url))
 
     @property
     def folder(self) -> Path:

@@ -3,6 +3,7 @@
 The code is shipped without the junk, the log is streamed, and the job's exit code is returned.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,9 +29,31 @@ def run(job: str, recipe: str, overrides: Sequence[str], *, address: str, wait: 
         ClusterError: the head cannot be reached.
     """
     pick(RECIPE_JOBS, job, "job")
-    load_recipe(Recipe, recipe, overrides)
+    loaded = load_recipe(Recipe, recipe, overrides)
     path = Path(recipe).resolve()
     if not path.is_relative_to(ROOT):
         raise ConfigError(f"{recipe} lies outside of {ROOT}, which is what is sent; copy it there")
-    argv = [interpreter(address), "-m", "jobs.cli", job, str(path.relative_to(ROOT)), *overrides]
+    given = [str(path.relative_to(ROOT)), *overrides, *rooted(loaded)]
+    argv = [interpreter(address), "-m", "jobs.cli", job, *given]
     return submit_job(argv, address=address, wait=wait, on_log=lambda text: print(text, end=""))
+
+
+def rooted(recipe: Recipe) -> list[str]:
+    """Return overrides that make paths mean on the cluster what they mean here.
+
+    A job runs in a copy of the code that is thrown away: what it wrote to a relative path is lost.
+    """
+    places = {
+        "project": recipe.project,
+        "source.url": recipe.source.url if recipe.source else None,
+        "cache.url": recipe.cache.url if recipe.cache else None,
+        "autoencoder.path": recipe.autoencoder.path,
+        "model.out": recipe.model.out,
+        "distill.out": recipe.distill.out if recipe.distill else None,
+        "distill.teacher": recipe.distill.teacher if recipe.distill else None,
+    }
+    return [
+        f"{key}={json.dumps(str(Path(place).absolute()))}"
+        for key, place in places.items()
+        if place is not None and "://" not in place
+    ]

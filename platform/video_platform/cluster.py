@@ -192,6 +192,8 @@ def _prepare_environment() -> None:
     """Set what Ray reads from the environment, here and in the processes that it starts."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # Training workers stay where the driver is, so that relative paths mean the same to both.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     inside_job = "RAY_ADDRESS" in os.environ  # it already has what its cluster asks for
     if not inside_job and "RAY_AUTH_TOKEN" not in os.environ:

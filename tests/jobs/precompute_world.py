@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from jobs.precompute_latents import PrecomputeReport, precompute
+from jobs.recipe import AutoencoderSection, Recipe
 from tests.tiny import make_autoencoder
 from tests.video_platform.latents.toy import encode
 from video_models.formats import save_autoencoder
@@ -21,6 +22,7 @@ from video_models.text.config import TextConfig
 from video_platform.cluster import start
 from video_platform.cluster_config import ClusterConfig
 from video_platform.datasets.config import SourceConfig
+from video_platform.datasets.source import open_source
 from video_platform.latents.config import CacheConfig
 from video_platform.video.encode import write_mp4
 from video_platform.video.limits import MediaLimits
@@ -55,15 +57,16 @@ def config_for(url: str, **changes) -> CacheConfig:
 
 
 def run_precompute(folder: Path, config: CacheConfig, on_progress) -> PrecomputeReport:
-    return precompute(
-        source=SourceConfig(url=str(folder / "videos")),
-        policy=POLICY,
+    recipe = Recipe(
+        name="world",
+        pixels=POLICY,
         limits=LIMITS,
         cache=config,
-        autoencoder_folder=str(folder / "autoencoder"),
+        autoencoder=AutoencoderSection(path=str(folder / "autoencoder")),
         text=TextConfig(dim=8, max_tokens=4),
-        on_progress=on_progress,
     )
+    records = open_source(SourceConfig(url=str(folder / "videos")))
+    return precompute(recipe, records, on_progress=on_progress)
 
 
 def open_hostile(folder: str):

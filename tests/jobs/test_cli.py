@@ -10,6 +10,7 @@ import pytest
 
 from jobs.cli import RECIPE_JOBS, main
 from jobs.recipe import Recipe
+from jobs.submit import rooted
 from video_platform.config import load_recipe, to_yaml
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
@@ -35,6 +36,22 @@ def test_every_recipe_is_valid_and_prints_as_a_recipe_that_says_the_same(path, t
     recipe = load_recipe(Recipe, path)
     assert load_recipe(Recipe, printed) == recipe
     assert to_yaml(recipe) == printed.read_text()
+
+
+def test_the_project_folder_is_named_once():
+    recipe = load_recipe(Recipe, RECIPES / "shapes.yaml", ["project=here"])
+    assert (recipe.source.url, recipe.cache.url) == ("here/videos", "here/cache")
+
+
+def test_a_submitted_job_finds_what_is_meant_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ['autoencoder.path="a: b"', "cache.url=s3://bucket/cache"]
+    recipe = load_recipe(Recipe, RECIPES / "shapes.yaml", given)
+    sent = load_recipe(Recipe, RECIPES / "shapes.yaml", [*given, *rooted(recipe)])
+    assert sent.folder == tmp_path / "outputs/shapes"
+    assert sent.source.url == str(tmp_path / "outputs/shapes/videos")
+    assert sent.cache.url == "s3://bucket/cache"
+    assert sent.autoencoder_folder == tmp_path / "a: b"
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,14 @@ class ShortcutDownBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Levels of residual blocks with resamplers between them, then the middle, then the head."""
+    """Levels of residual blocks with resamplers between them, then the middle, then the head.
 
-    def __init__(self, config: AutoencoderConfig):
+    Args:
+        config: sizes.
+        out_channels: channels that the head writes; two numbers a latent for a posterior.
+    """
+
+    def __init__(self, config: AutoencoderConfig, *, out_channels: int):
         super().__init__()
         dims = [config.base_dim * mult for mult in (1, *config.dim_mult)]
         in_channels = config.channels * config.patch_size**2
@@ -53,16 +58,16 @@ class Encoder(nn.Module):
             self.down_blocks.extend(_level(config, in_dim, out_dim, level=level))
         self.mid_block = MidBlock(dims[-1], config)
         self.norm_out = ChannelNorm(dims[-1], num_axes=3)
-        self.conv_out = CausalConv3d(dims[-1], 2 * config.latent_channels, config.kernel)
+        self.conv_out = CausalConv3d(dims[-1], out_channels, config.kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return moments (B, 2 z, T', H', W') of folded pixels (B, C p p, T, H, W)."""
+        """Return (B, C_out, T', H', W') of folded pixels (B, C p p, T, H, W)."""
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
         x = F.silu(self.norm_out(self.mid_block(x)))
-        moments: Tensor = self.conv_out(x)
-        return moments
+        head: Tensor = self.conv_out(x)
+        return head
 
 
 def resampling(config: AutoencoderConfig, level: int) -> tuple[bool, bool]:

@@ -39,7 +39,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(config, out_channels=2 * config.latent_channels)
         self.quant_conv = CausalConv3d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         _start_narrow(self.quant_conv)
         self.post_quant_conv = CausalConv3d(config.latent_channels, config.latent_channels, 1)

@@ -3,6 +3,7 @@
 Legend: B batch, C channels, T frames, H W positions.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,3 +43,11 @@ class Posterior:
         """Return KL(posterior | standard normal) in nats, summed over a clip's latents, (B,)."""
         terms = self.mean.square() + self.logvar.exp() - 1 - self.logvar
         return 0.5 * terms.flatten(1).sum(dim=1)
+
+    def penalties(self) -> dict[str, Tensor]:
+        """Return what training may charge for the code of a clip, by name; (B,) each."""
+        return {"kl": self.kl()}
+
+    def bits(self) -> Tensor:
+        """Return how many bits the code of a clip takes, (B,)."""
+        return self.kl() / math.log(2)

@@ -18,7 +18,7 @@ from video_platform.errors import VdpError
 RECIPE_JOBS = {
     "demo": ("jobs.demo", "Make a world, train on it from nothing, distil, evaluate, generate."),
     "distill": ("jobs.distill", "Distil a model into a student that needs few steps."),
-    "evaluate": ("jobs.evaluate", "Judge models side by side and write a report."),
+    "evaluate": ("jobs.evaluate", "Judge models, or autoencoders, side by side."),
     "precompute": ("jobs.precompute_latents", "Decode videos and fill the latent cache."),
     "pretrain": ("jobs.pretrain", "Train a text-to-video model from the latent cache."),
     "shapes": ("jobs.shapes", "Write the synthetic dataset of moving shapes."),

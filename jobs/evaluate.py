@@ -1,12 +1,12 @@
 """Judge models side by side: `vdp evaluate RECIPE`.
 
 Reads `model`, `distill`, `world` or `evaluate.prompt_file`, and `evaluate`; writes tables, clips,
-contact sheets and a report that needs nothing but a browser to `<project>/evaluation`.
+contact sheets and a report that needs nothing but a browser to `<project>/evaluation`. With
+`evaluate.autoencoders` it judges those instead: `jobs/evaluate_autoencoder.py`.
 
     questions x seeds -> clips (mp4) -> judge -> rates, differences -> results.json, report.html
 """
 
-import contextlib
 import dataclasses
 import functools
 import shutil
@@ -14,9 +14,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jobs.evaluation_bench import Bench, Frames, file_bench, shapes_bench
+from jobs import evaluate_autoencoder
+from jobs.evaluation_autoencoder_results import AutoencoderEvaluation
+from jobs.evaluation_bench import Bench, file_bench, shapes_bench
 from jobs.evaluation_config import EvaluationConfig
 from jobs.evaluation_measure import compete, reconstruct
+from jobs.evaluation_references import held_out_clips
 from jobs.evaluation_results import (
     Contender,
     EvaluationResult,
@@ -32,14 +35,20 @@ from jobs.report import show, write_report
 from pipelines.model_folder import ModelFolder
 from pipelines.text_to_video import TextToVideo
 from video_platform.config import as_tree
-from video_platform.datasets.clips import DecodedClips
 from video_platform.errors import ConfigError
 from video_platform.tracking import open_tracker
 
 
-def run(recipe: Recipe) -> EvaluationResult:
-    """Judge the recipe's model, and its student if there is one, and track what came of it."""
+def run(recipe: Recipe) -> EvaluationResult | AutoencoderEvaluation:
+    """Judge the models, or the autoencoders, that the recipe names."""
     config = needed(recipe.evaluate, "evaluate", "evaluate")
+    if config.autoencoders is not None:
+        return evaluate_autoencoder.run(recipe)
+    return run_models(recipe, config)
+
+
+def run_models(recipe: Recipe, config: EvaluationConfig) -> EvaluationResult:
+    """Judge the recipe's model, and its student if there is one, and track what came of it."""
     models = {"teacher": recipe.model_folder, "student": recipe.student_folder}
     if not recipe.student_folder.exists():
         models = {"model": recipe.model_folder}
@@ -75,23 +84,6 @@ def bench_of(recipe: Recipe, config: EvaluationConfig) -> Bench:
             "line, or a world"
         )
     return shapes_bench(recipe.world, config)
-
-
-def held_out_clips(recipe: Recipe, count: int) -> list[Frames]:
-    """Decode clips of the recipe's source that its autoencoder was not trained on."""
-    if recipe.source is None or recipe.pixels is None or not count:
-        return []
-    from jobs.launch import source_of
-    from jobs.train_autoencoder import split
-
-    records = source_of(recipe, "evaluate")
-    chosen = list(range(len(records)))
-    if recipe.autoencoder.training is not None:
-        chosen, _ = split(len(records), seed=recipe.autoencoder.training.seed)
-    with contextlib.closing(
-        DecodedClips(records, policy=recipe.pixels, limits=recipe.limits)
-    ) as clips:
-        return [clips[index] for index in chosen[:count]]
 
 
 def evaluate(

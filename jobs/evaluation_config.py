@@ -1,7 +1,13 @@
 """How models are judged: how many clips, from which prompts, measured on what."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+NAMES = re.compile(r"[\w. -]+", re.ASCII)
+"""What an autoencoder may be called: its name is part of file names and of metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,13 @@ class EvaluationConfig:
     """Bootstrap draws for the intervals of means and differences."""
 
     shown: int = 12
-    """Prompts whose clips play in the report; all are in the tables."""
+    """Prompts whose clips play in the report, or clips that are shown side by side; all are in the
+    tables."""
+
+    autoencoders: Mapping[str, str] | str | None = None
+    """Autoencoders to judge side by side, in place of models: folders by the name that the table
+    calls them, such as `{ours: outputs/shapes/autoencoder, wan: Wan2.1_VAE.pth}`, or one folder.
+    None judges the recipe's text-to-video models."""
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -60,3 +72,20 @@ class EvaluationConfig:
             raise ValueError(f"held_out_share = {self.held_out_share!r}; it must be in [0, 1]")
         if not 0 < self.level < 1:
             raise ValueError(f"level = {self.level!r}; it must lie between 0 and 1")
+        folders = self.autoencoder_folders
+        if self.autoencoders is not None and not folders:
+            raise ValueError("autoencoders names none; give {name: folder}, or one folder")
+        for name in folders:
+            if not NAMES.fullmatch(name):
+                raise ValueError(
+                    f"autoencoders holds the name {name!r}; names are made of letters, digits, "
+                    "spaces, '.', '_' and '-': give {name: folder}"
+                )
+
+    @property
+    def autoencoder_folders(self) -> dict[str, Path]:
+        """The autoencoders' folders by name; one folder is called as the folder is."""
+        if isinstance(self.autoencoders, str):
+            path = Path(self.autoencoders)
+            return {path.absolute().name: path} if self.autoencoders else {}
+        return {name: Path(path) for name, path in (self.autoencoders or {}).items()}

@@ -125,7 +125,7 @@ def reconstruct(
     if not bench.references:
         return
     truth = [reference.frames for reference in bench.references]
-    yield from _rates(GROUND_TRUTH, truth, bench, config)
+    yield from judged_rates(GROUND_TRUTH, truth, bench, config)
     known: set[str] = set()
     for name, path in models.items():
         folder = ModelFolder.open(path)
@@ -143,13 +143,20 @@ def reconstruct(
                 clips=len(values),
                 interval=bootstrap_mean(values, level=config.level, resamples=config.resamples),
             )
-        yield from _rates(label, list(to_frames(repeated)), bench, config)
+        yield from judged_rates(label, list(to_frames(repeated)), bench, config)
 
 
-def _rates(
+def judged_rates(
     contender: str, clips: Sequence[Frames], bench: Bench, config: EvaluationConfig
 ) -> Iterator[Measure]:
-    """Judge clips that should show what the references show."""
+    """Yield how often clips show what the references show, by attribute; nothing without a judge.
+
+    Args:
+        contender: who made them.
+        clips: one for each reference of the bench, in order.
+        bench: references and judge.
+        config: whether the judge sees mp4 files, and the intervals' confidence.
+    """
     if bench.judge is None:
         return
     marks = []

@@ -56,7 +56,7 @@ class LatentSource:
     def __init__(self, recipe: Recipe) -> None:
         self.cache = open_cache(needed(recipe.cache, "cache", "training").url)
         try:
-            self.autoencoder: Autoencoder = open_autoencoder(recipe.autoencoder_folder)
+            self.autoencoder: Autoencoder = open_autoencoder(recipe.autoencoder_folder, Autoencoder)
             self.text_encoder = open_text_encoder(recipe.text)
         except ValueError as error:
             raise ConfigError(str(error)) from None

@@ -23,6 +23,7 @@ from jobs.launch import made_by, platform, source_of, source_run
 from jobs.progress import progress
 from jobs.recipe import Recipe, needed
 from pipelines.pixels import to_video
+from video_models.autoencoder.model import Autoencoder
 from video_models.formats import fingerprint, open_autoencoder
 from video_models.text.config import TextConfig
 from video_models.text.encoder import open_text_encoder
@@ -162,7 +163,7 @@ def describe(report: PrecomputeReport, url: str) -> str:
 def _latent_spec(folder: str, policy: PixelPolicy, cache: CacheConfig) -> LayerSpec:
     """Describe what the autoencoder in a folder makes of clips of one policy."""
     try:
-        model = open_autoencoder(folder)
+        model = open_autoencoder(folder, Autoencoder)
         shape = model.config.latent_shape(policy.frames, policy.height, policy.width)
     except ValueError as error:
         raise ConfigError(f"autoencoder {folder}, pixels: {error}") from None
@@ -191,7 +192,7 @@ def _open_encode(folder: str, cache: CacheConfig) -> Encode:
     """Open an autoencoder as a function from frames to mean and log-variance."""
     device = torch.device("cuda" if cache.gpus_per_encoder else "cpu")
     dtype = DTYPES[cache.compute]
-    model = open_autoencoder(folder).requires_grad_(False).to(device, dtype)
+    model = open_autoencoder(folder, Autoencoder).requires_grad_(False).to(device, dtype)
 
     @torch.inference_mode()
     def encode(frames: Frames) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,13 @@ that names it. Importing this file needs nothing heavy, so that a recipe is chec
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from jobs.evaluation_config import EvaluationConfig
 from video_models.autoencoder.config import AutoencoderConfig
+from video_models.autoencoder.quantiser_config import QuantiserConfig
 from video_models.diffusion.config import SamplingConfig, TimestepConfig
-from video_models.objectives.config import ReconstructionConfig
+from video_models.objectives.config import AdversarialConfig, ReconstructionConfig
 from video_models.text.config import TextConfig
 from video_models.transformer.config import TransformerConfig
 from video_platform.batches.config import LoaderConfig
@@ -42,25 +43,60 @@ class AutoencoderSection:
     config: AutoencoderConfig | None = None
     """The size to train, spelled out."""
 
+    quantiser: QuantiserConfig | None = None
+    """A codebook between encoder and decoder, which makes latents tokens; None for the continuous
+    autoencoder."""
+
+    start_from: str | None = None
+    """An autoencoder's folder whose weights training starts from: the same size, or one of images,
+    whose kernels span one frame and are inflated. None starts afresh."""
+
+    train: Literal["all", "decoder"] = "all"
+    """`decoder` leaves all before the latents as `start_from` has it, so that latents and tokens
+    stay what they are."""
+
     training: TrainingConfig | None = None
     """How it is trained; not needed for one that exists."""
 
     loss: ReconstructionConfig = ReconstructionConfig()
     """What it is trained for."""
 
+    adversarial: AdversarialConfig | None = None
+    """A discriminator that it must convince besides; None for none."""
+
     image_stage: float = 0.0
     """Share of the steps, at the start, that train on single frames: a clip of one frame costs a
     fraction of a whole one, and most of what there is to learn is in it."""
+
+    image_share: float = 0.0
+    """Share of the steps after the image stage that train on single frames, drawn step by step."""
 
     images_per_clip: int = 4
     """Frames that each clip of a batch gives while images are trained."""
 
     def __post_init__(self) -> None:
-        """Check the image stage."""
-        if not 0 <= self.image_stage <= 1:
-            raise ValueError(f"image_stage = {self.image_stage!r}; it must be in [0, 1]")
+        """Check the stages."""
+        for name in ("image_stage", "image_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r}; it must be in [0, 1]")
         if self.images_per_clip < 1:
             raise ValueError(f"images_per_clip = {self.images_per_clip!r}; it must be at least 1")
+        if self.train == "decoder" and self.start_from is None:
+            raise ValueError("train = 'decoder' needs start_from, whose encoder stays as it is")
+        if self.adversarial is not None and self.training is not None:
+            self._check_game(self.adversarial, self.training)
+
+    def _check_game(self, game: AdversarialConfig, training: TrainingConfig) -> None:
+        if training.zero_stage == 3:
+            raise ValueError(
+                "adversarial needs whole kernels for its adaptive weight and its penalty, and "
+                "training.zero_stage 3 cuts them up; use zero_stage 0, 1 or 2"
+            )
+        if game.start_step >= training.steps:
+            raise ValueError(
+                f"adversarial.start_step = {game.start_step!r} is never reached in "
+                f"{training.steps} steps; lower it or raise training.steps"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

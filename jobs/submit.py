@@ -48,10 +48,17 @@ def rooted(recipe: Recipe) -> list[str]:
         "source.url": recipe.source.url if recipe.source else None,
         "cache.url": recipe.cache.url if recipe.cache else None,
         "autoencoder.path": recipe.autoencoder.path,
+        "autoencoder.start_from": recipe.autoencoder.start_from,
         "model.out": recipe.model.out,
         "distill.out": recipe.distill.out if recipe.distill else None,
         "distill.teacher": recipe.distill.teacher if recipe.distill else None,
+        "evaluate.prompt_file": recipe.evaluate.prompt_file if recipe.evaluate else None,
     }
+    judged = recipe.evaluate.autoencoders if recipe.evaluate else None
+    if isinstance(judged, str):
+        places["evaluate.autoencoders"] = judged
+    elif judged:
+        places |= {f"evaluate.autoencoders.{name}": folder for name, folder in judged.items()}
     return [
         f"{key}={json.dumps(str(Path(place).absolute()))}"
         for key, place in places.items()

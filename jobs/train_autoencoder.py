@@ -1,20 +1,23 @@
 """Train a 3D causal autoencoder on videos: `vdp train-autoencoder RECIPE`.
 
 Reads `source`, `pixels` and `autoencoder`; writes the autoencoder's folder at `autoencoder.path`.
+Stages that differ in size or loss are runs of their own, each starting from the last one's folder:
 
-Legend: B clips, C channels, T frames, H W pixels.
+    vdp train-autoencoder RECIPE autoencoder.path=IMAGES autoencoder.config.kernel_frames=1 \
+        autoencoder.image_stage=1.0
+    vdp train-autoencoder RECIPE autoencoder.start_from=IMAGES autoencoder.image_share=0.25
 """
 
-import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from jobs.adversary import open_adversary
+from jobs.autoencoder_step import ReconstructionStep
+from jobs.autoencoder_validation import Validation, stack
 from jobs.launch import (
     Payload,
     TrainingJob,
@@ -25,28 +28,37 @@ from jobs.launch import (
     source_of,
     source_run,
 )
-from jobs.recipe import Recipe, needed, sized
-from pipelines.pixels import to_frames, to_video
+from jobs.recipe import AutoencoderSection, Recipe, needed, sized
+from pipelines.pixels import to_video
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
+from video_models.autoencoder.posterior import Posterior
+from video_models.autoencoder.quantiser_config import TokenAutoencoderConfig
 from video_models.autoencoder.statistics import latent_statistics
-from video_models.formats import fingerprint, save_autoencoder
-from video_models.metrics.reconstruction import psnr
+from video_models.autoencoder.tokens import TokenAutoencoder
+from video_models.autoencoder.warm_start import (
+    DECODING,
+    AnyAutoencoder,
+    backbone,
+    freeze_all_but_decoder,
+    start_from,
+)
+from video_models.formats import ModelFormatError, fingerprint, open_autoencoder, save_autoencoder
+from video_models.formats.lpips import open_lpips
 from video_models.objectives.config import ReconstructionConfig
-from video_models.objectives.reconstruction import reconstruction_terms
+from video_models.objectives.lpips import SMALLEST, Lpips
 from video_models.presets import AUTOENCODERS
-from video_platform.batches.loader import Loader, MicroBatch, Place
+from video_platform.batches.loader import Loader, Place
 from video_platform.batches.order import Order
 from video_platform.cluster import WorkerContext
 from video_platform.config import as_tree
 from video_platform.datasets.clips import DecodedClips
 from video_platform.datasets.source import source_fingerprint
-from video_platform.tracking import Run
+from video_platform.errors import ConfigError
 from video_platform.training import checkpoint
 from video_platform.training.draws import generator
 from video_platform.training.engine import Engine
-from video_platform.training.loop import At, Hook, Scalars, Stateless, train
-from video_platform.video.encode import contact_sheet
+from video_platform.training.loop import Hook, train
 
 HELD_OUT_CLIPS = 32
 """Most clips that are kept for measuring, never trained on; at most a tenth of the source."""
@@ -58,8 +70,7 @@ def run(recipe: Recipe) -> None:
     """Train the recipe's autoencoder and write its folder."""
     section = recipe.autoencoder
     config = needed(section.training, "autoencoder.training", "train-autoencoder")
-    needed(recipe.pixels, "pixels", "train-autoencoder")
-    sized(section, "config", AUTOENCODERS, "autoencoder")
+    check_fit(recipe)
     records = source_of(recipe, "train-autoencoder")
     with platform(recipe) as tracker:
         parents = {"source": source_run(tracker, recipe, records)}
@@ -73,57 +84,94 @@ def run(recipe: Recipe) -> None:
         launch(recipe, tracker, job)
 
 
-def stack(clips: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Collate decoded clips: uint8 (B, T, H, W, 3)."""
-    return torch.from_numpy(np.stack(clips))
+def check_fit(recipe: Recipe) -> None:
+    """Check that clips fit the networks.
+
+    Raises:
+        ConfigError: their size does not fit a network, or something is missing.
+    """
+    pixels = needed(recipe.pixels, "pixels", "train-autoencoder")
+    section = recipe.autoencoder
+    size: AutoencoderConfig = sized(section, "config", AUTOENCODERS, "autoencoder")
+    try:
+        size.latent_shape(pixels.frames, pixels.height, pixels.width)
+    except ValueError as error:
+        raise ConfigError(f"pixels: {error}") from None
+    side = min(pixels.height, pixels.width)
+    if section.loss.lpips and side < SMALLEST:
+        raise ConfigError(
+            f"pixels: frames of {pixels.height} x {pixels.width} are too small for LPIPS, which "
+            f"needs {SMALLEST}; set autoencoder.loss.lpips to 0"
+        )
+    if section.adversarial is not None:
+        discriminator = section.adversarial.discriminator
+        if side < discriminator.smallest_side:
+            raise ConfigError(
+                f"pixels: frames of {pixels.height} x {pixels.width} are too small for a "
+                f"discriminator of {discriminator.num_layers} layers, which needs "
+                f"{discriminator.smallest_side}; lower autoencoder.adversarial.discriminator."
+                "num_layers"
+            )
 
 
-@dataclasses.dataclass
-class ReconstructionStep(Stateless):
-    """One update of an autoencoder: reconstruct the clips of a batch, or single frames of them."""
+def build(section: AutoencoderSection) -> AnyAutoencoder:
+    """Build the autoencoder as training finds it: started, and frozen where it is not trained.
 
-    engine: Engine
-    loss: ReconstructionConfig
-    image_steps: int
-    images_per_clip: int
+    Raises:
+        ConfigError: what it should start from is no autoencoder, or does not fit.
+    """
+    size: AutoencoderConfig = sized(section, "config", AUTOENCODERS, "autoencoder")
+    model: AnyAutoencoder
+    if section.quantiser is None:
+        model = Autoencoder(size)
+    else:
+        config = TokenAutoencoderConfig(backbone=size, quantiser=section.quantiser)
+        model = TokenAutoencoder(config)
+    if section.start_from is not None:
+        try:
+            start_from(model, open_autoencoder(section.start_from))
+        except ValueError as error:
+            raise ConfigError(f"autoencoder.start_from = {section.start_from!r}: {error}") from None
+    if section.train == "decoder":
+        freeze_all_but_decoder(model)
+    return model
 
-    @property
-    def engines(self) -> Mapping[str, Engine]:
-        """The one trained network."""
-        return {"autoencoder": self.engine}
 
-    def update(self, micro_batches: Sequence[MicroBatch[Tensor]], at: At) -> dict[str, Tensor]:
-        """Reconstruct each micro-batch and update once."""
-        scalars = Scalars()
-        for batch in micro_batches:
-            video = self._pick(batch, at).to(self.engine.device, self.engine.dtype)
-            reconstruction, posterior = self.engine.module(video, self._noise(batch, at, video))
-            terms = reconstruction_terms(reconstruction, video, posterior, self.loss)
-            means = {name: term.mean() for name, term in terms.items()}
-            self.engine.backward(means["loss"], share=batch.share)
-            scalars.add(means, share=batch.share)
-        self.engine.step()
-        return scalars.totals
+def open_perceptual(config: ReconstructionConfig) -> Lpips | None:
+    """Open the perceptual network, if the loss has a weight for it.
 
-    def _pick(self, batch: MicroBatch[Tensor], at: At) -> Tensor:
-        """Return the clips, or while images are trained some frames of each as clips of one."""
-        if at.step >= self.image_steps:
-            return to_video(batch.data)
-        frames = []
-        for clip, position in zip(batch.data, batch.positions, strict=True):
-            order = torch.randperm(len(clip), generator=generator(at.seed, "frames", position))
-            frames.append(clip[order[: self.images_per_clip]])
-        return to_video(torch.cat(frames).unsqueeze(1))
+    Raises:
+        ConfigError: the files are not its weights.
+    """
+    if not config.lpips:
+        return None
+    try:
+        return open_lpips(config.lpips_weights)
+    except ModelFormatError as error:
+        raise ConfigError(f"autoencoder.loss: {error}") from None
 
-    def _noise(self, batch: MicroBatch[Tensor], at: At, video: Tensor) -> Tensor:
-        """Draw the noise of each clip's latents from its position in the run."""
-        each = len(video) // len(batch.positions)
-        shape = self.engine.module.config.latent_shape(*video.shape[2:])  # type: ignore[union-attr,operator]
-        noise = [
-            torch.randn(each, *shape, generator=generator(at.seed, "latent", position))
-            for position in batch.positions
-        ]
-        return torch.cat(noise).to(video)
+
+def open_step(section: AutoencoderSection, *, device: torch.device) -> ReconstructionStep:
+    """Put the networks under engines. Called on every rank; draws all first weights.
+
+    Raises:
+        ConfigError: a file that the section names does not fit.
+    """
+    config = needed(section.training, "autoencoder.training", "train-autoencoder")
+    perceptual = open_perceptual(section.loss)
+    torch.manual_seed(config.seed)
+    model = build(section)
+    engine = Engine(model.to(device), config)
+    game, channels = section.adversarial, backbone(model).channels
+    return ReconstructionStep(
+        engine=engine,
+        section=section,
+        steps=config.steps,
+        perceptual=None if perceptual is None else perceptual.to(engine.device, engine.dtype),
+        adversary=(
+            None if game is None else open_adversary(game, config, channels=channels, device=device)
+        ),
+    )
 
 
 def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
@@ -135,62 +183,49 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     records = source_of(recipe, "train-autoencoder")
     clips = DecodedClips(records, policy=policy, limits=recipe.limits)
     held_out, trained = split(len(clips), seed=config.seed)
-    torch.manual_seed(config.seed)
-    size: AutoencoderConfig = sized(section, "config", AUTOENCODERS, "autoencoder")
-    engine = Engine(Autoencoder(size).to(context.device), config)
-    step = ReconstructionStep(
-        engine=engine,
-        loss=section.loss,
-        image_steps=int(section.image_stage * config.steps),
-        images_per_clip=section.images_per_clip,
-    )
+    step = open_step(section, device=torch.device(context.device))
     place = Place(rank=context.rank, world=context.world, micro_batch_size=config.micro_batch_size)
     order = Order([trained], batch_size=config.batch_size, seed=config.seed)
     with scribe(payload, context) as run:
+        validation = Validation(step.engine, clips, held_out, run=run, fps=policy.fps)
         outcome = train(
             step,
             Loader(clips, order, stack, place=place, config=recipe.loader),
             config,
-            checkpoints=_checkpoints(recipe, size, source=source_fingerprint(records)),
-            hooks=[Hook(every=config.validate_every, run=Validation(engine, clips, held_out, run))],
+            checkpoints=_checkpoints(recipe, source=source_fingerprint(records)),
+            hooks=[Hook(every=config.validate_every, run=validation)],
             report=reporter(run, context),
             should_stop=context.should_stop,
         )
-        weights = engine.ema_parameters()
+        weights = step.engine.ema_parameters()
         tags = {"vdp.rejects": str(len(clips.rejects))}
         if context.rank == 0 and outcome.finished:
-            model = Autoencoder(size)
-            model.load_state_dict(weights)
-            tags |= _save(model.eval(), clips, trained[:STATISTICS_CLIPS], recipe)
+            model = finished(section, weights)
+            videos = _videos(clips, trained[:STATISTICS_CLIPS], config.micro_batch_size)
+            tags |= save(model.to(context.device), videos, recipe)
     clips.close()
     return {"finished": outcome.finished, "tags": tags}
 
 
-def _checkpoints(recipe: Recipe, size: AutoencoderConfig, *, source: str) -> checkpoint.Checkpoints:
-    """Return the run's checkpoints, which only a run of the same kind goes on from."""
-    section = recipe.autoencoder
-    config = needed(section.training, "autoencoder.training", "train-autoencoder")
-    identity = {
-        "size": as_tree(size),
-        "loss": as_tree(section.loss),
-        "images": [section.image_stage, section.images_per_clip],
-        "pixels": as_tree(recipe.pixels),
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-        "source": source,
+def finished(section: AutoencoderSection, weights: Mapping[str, Tensor]) -> AnyAutoencoder:
+    """Build the trained autoencoder; what was frozen is exactly what it started as."""
+    model = build(section)
+    trained = {
+        name: tensor
+        for name, tensor in weights.items()
+        if section.train == "all" or name.partition(".")[0] in DECODING
     }
-    return checkpoint.Checkpoints(
-        recipe.folder / "checkpoints" / "autoencoder",
-        run_fingerprint=checkpoint.fingerprint(identity),
-        keep=config.keep_checkpoints,
-    )
+    model.load_state_dict(model.state_dict() | trained)
+    return model.requires_grad_(False).eval()
 
 
-def _save(
-    model: Autoencoder, clips: DecodedClips, chosen: Sequence[int], recipe: Recipe
-) -> dict[str, str]:
-    """Measure the latents, write the autoencoder's folder and return what the run says of it."""
-    model.set_normalisation(*latent_statistics(_posteriors(model, clips, chosen)))
+def save(model: AnyAutoencoder, videos: Iterator[Tensor], recipe: Recipe) -> dict[str, str]:
+    """Write the autoencoder's folder and return what the run says of it.
+
+    Latents of a continuous autoencoder are measured first, unless they are what they were.
+    """
+    if isinstance(model, Autoencoder) and recipe.autoencoder.train == "all":
+        model.set_normalisation(*latent_statistics(_posteriors(model, videos)))
     save_autoencoder(model, recipe.autoencoder_folder)
     return {
         "vdp.fingerprint": fingerprint(model),
@@ -205,36 +240,35 @@ def split(count: int, *, seed: int) -> tuple[list[int], list[int]]:
     return sorted(order[:num_held_out]), sorted(order[num_held_out:])
 
 
-class Validation:
-    """Reconstruct the held-out clips: PSNR, and a contact sheet on rank 0."""
+def _checkpoints(recipe: Recipe, *, source: str) -> checkpoint.Checkpoints:
+    """Return the run's checkpoints, which only a run of the same kind goes on from."""
+    section = recipe.autoencoder
+    config = needed(section.training, "autoencoder.training", "train-autoencoder")
+    tree = as_tree(section)
+    identity = {
+        "section": {key: tree[key] for key in tree.keys() - {"path", "training"}},
+        "size": as_tree(sized(section, "config", AUTOENCODERS, "autoencoder")),
+        "pixels": as_tree(recipe.pixels),
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "source": source,
+    }
+    return checkpoint.Checkpoints(
+        recipe.folder / "checkpoints" / "autoencoder",
+        run_fingerprint=checkpoint.fingerprint(identity),
+        keep=config.keep_checkpoints,
+    )
 
-    def __init__(
-        self, engine: Engine, clips: DecodedClips, held_out: Sequence[int], run: Run | None
-    ) -> None:
-        self._engine, self._clips, self._held_out, self._run = engine, clips, held_out, run
 
-    @torch.no_grad()
-    def __call__(self, step: int) -> dict[str, float]:
-        """Return the mean PSNR in dB."""
-        if not self._held_out:
-            return {}
-        frames = stack([self._clips[i] for i in self._held_out])
-        video = to_video(frames).to(self._engine.device, self._engine.dtype)
-        reconstruction, _ = self._engine.module(video)
-        if self._run is not None:
-            pairs = [
-                pair
-                for both in zip(frames[:4].numpy(), to_frames(reconstruction[:4]), strict=True)
-                for pair in both
-            ]
-            self._run.image(contact_sheet(pairs), f"reconstructions/step-{step:06d}.png")
-        return {"psnr": float(psnr(reconstruction.float().clamp(-1, 1), video.float()).mean())}
+def _videos(clips: DecodedClips, chosen: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+    for start in range(0, len(chosen), batch_size):
+        yield to_video(stack([clips[i] for i in chosen[start : start + batch_size]]))
 
 
 @torch.no_grad()
-def _posteriors(model: Autoencoder, clips: DecodedClips, chosen: Sequence[int]) -> Any:
-    for start in range(0, len(chosen), 16):
-        yield model.encode(to_video(stack([clips[i] for i in chosen[start : start + 16]])))
+def _posteriors(model: Autoencoder, videos: Iterator[Tensor]) -> Iterator[Posterior]:
+    for video in videos:
+        yield model.encode(video.to(model.latent_mean.device))
 
 
 if __name__ == "__main__":

@@ -167,9 +167,10 @@ class ModelFolder:
 
     def autoencoder(self) -> "Autoencoder":
         """Open the autoencoder, in fp32 on the CPU, and check it against the card."""
+        from video_models.autoencoder.model import Autoencoder
         from video_models.formats import open_autoencoder
 
-        return _checked(self, "vae", open_autoencoder)
+        return _checked(self, "vae", lambda folder: open_autoencoder(folder, Autoencoder))
 
     def transformer(self) -> "VideoTransformer":
         """Open the transformer, in fp32 on the CPU, and check it against the card."""

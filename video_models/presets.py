@@ -4,6 +4,14 @@ from video_models.autoencoder.config import AutoencoderConfig
 from video_models.transformer.config import TransformerConfig
 
 AUTOENCODERS: dict[str, AutoencoderConfig] = {
+    "causal-8x8x8": AutoencoderConfig(
+        base_dim=96,
+        latent_channels=16,
+        dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2,
+        space_down=(True, True, True),
+        time_down=(True, True, True),
+    ),
     "shapes": AutoencoderConfig(
         base_dim=32,
         decoder_dim=48,
@@ -36,8 +44,9 @@ AUTOENCODERS: dict[str, AutoencoderConfig] = {
     ),
 }
 """Autoencoders by name: `shapes` for the small synthetic world (4 x 4 x 4, 0.5M parameters; all its
-levels lie on the grid of folded patches, which trains in minutes on a CPU), and the published
-sizes of Wan 2.1 (4 x 8 x 8, 127M parameters) and 2.2 (4 x 16 x 16)."""
+levels lie on the grid of folded patches, which trains in minutes on a CPU), the published sizes of
+Wan 2.1 (4 x 8 x 8, 127M parameters) and 2.2 (4 x 16 x 16, 705M), and `causal-8x8x8`, which shrinks
+time by eight as Movie Gen's does (Polyak et al. 2024, arXiv 2410.13720, section 3.1.1)."""
 
 TRANSFORMERS: dict[str, TransformerConfig] = {
     "shapes": TransformerConfig(

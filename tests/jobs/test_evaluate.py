@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from jobs.evaluate import evaluate, held_out_clips, lineup, run
+from jobs.evaluate import evaluate, lineup, run
 from jobs.evaluation_bench import Bench, Question, Reference, file_bench, shapes_bench
 from jobs.evaluation_config import EvaluationConfig
+from jobs.evaluation_references import held_out_clips
 from jobs.evaluation_results import find
 from jobs.recipe import AutoencoderSection, Recipe
 from pipelines.clip import read_provenance

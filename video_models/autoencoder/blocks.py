@@ -1,7 +1,12 @@
 """The blocks that encoder and decoder are built from.
 
+Each takes the next frames of a clip and what it knows of the earlier ones, its `Memory`; without
+one its input is a whole clip.
+
 Legend: B batch, C channels, T frames, H W positions.
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +15,7 @@ from torch import Tensor, nn
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.layers.causal_conv import CausalConv3d, fold_frames, pointwise, unfold_frames
 from video_models.layers.channel_norm import ChannelNorm
+from video_models.layers.memory import Memory
 
 
 class ResidualBlock(nn.Module):
@@ -26,12 +32,14 @@ class ResidualBlock(nn.Module):
             CausalConv3d(in_dim, out_dim, 1) if in_dim != out_dim else nn.Identity()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return (B, C_out, T, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        residual: Tensor = self.conv_shortcut(x) + h
-        return residual
+        h = self.conv1(x, memory, partial(self.norm1, silu=True))
+        if self.training and self.dropout.p:
+            h = self.conv2(self.dropout(self.norm2(h, silu=True)), memory)
+        else:
+            h = self.conv2(h, memory, partial(self.norm2, silu=True))
+        return add(h, self.conv_shortcut(x))
 
 
 class FrameAttention(nn.Module):
@@ -62,8 +70,13 @@ class MidBlock(nn.Module):
         self.resnets = nn.ModuleList(ResidualBlock(dim, dim, config) for _ in range(2))
         self.attentions = nn.ModuleList([FrameAttention(dim)])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return x's shape."""
-        for layer in (self.resnets[0], self.attentions[0], self.resnets[1]):
-            x = layer(x)
-        return x
+        x = self.attentions[0](self.resnets[0](x, memory))
+        mixed: Tensor = self.resnets[1](x, memory)
+        return mixed
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """Return x + y, in x's place where no gradient can miss it; x is nobody else's."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)

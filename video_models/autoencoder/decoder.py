@@ -1,18 +1,23 @@
 """The way up: latents to a video.
 
+Given a `Memory`, it goes on with the clip that the memory knows.
+
 Legend: B batch, C channels, T frames, H W positions.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
-from video_models.autoencoder.blocks import MidBlock, ResidualBlock
+from video_models.autoencoder.blocks import MidBlock, ResidualBlock, add
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.encoder import resampling
 from video_models.layers.causal_conv import CausalConv3d
 from video_models.layers.channel_norm import ChannelNorm
+from video_models.layers.memory import Memory, Stage, begins, flow
 from video_models.layers.resample import Upsample, repeat_up
 
 
@@ -26,10 +31,10 @@ class UpBlock(nn.Module):
         upsampler = Upsample(out_dim, out_dim // 2, space=space, time=time)
         self.upsamplers = nn.ModuleList([upsampler] if space or time else [])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return the level's output, larger by its resampler."""
         for layer in (*self.resnets, *self.upsamplers):
-            x = layer(x)
+            x = layer(x, memory)
         return x
 
 
@@ -46,15 +51,17 @@ class ShortcutUpBlock(nn.Module):
             Upsample(out_dim, out_dim, space=space, time=time) if space or time else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return the level's output, larger by its resampler; the last level has no shortcut."""
         entry = x
         for block in self.resnets:
-            x = block(x)
+            x = block(x, memory)
         if self.upsampler is None:
             return x
-        up: Tensor = self.upsampler(x)
-        return up + repeat_up(entry, self.out_dim, time=self.time, space=self.space)
+        shortcut = repeat_up(entry, self.out_dim, time=self.time, space=self.space)
+        if begins(memory, self):  # the first frame stays one
+            shortcut = shortcut[:, :, self.time - 1 :]
+        return add(self.upsampler(x, memory), shortcut)
 
 
 class Decoder(nn.Module):
@@ -78,11 +85,25 @@ class Decoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return folded pixels (B, C p p, T, H, W) of latents (B, z, T', H', W')."""
-        x = self.mid_block(self.conv_in(z))
-        for block in self.up_blocks:
-            x = block(x)
-        pixels: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        """Return folded pixels (B, C p p, T, H, W) of latents (B, z, T', H', W'), a whole clip."""
+        return torch.cat([*self.stream(z, None)], dim=2)
+
+    def stream(self, z: Tensor, memory: Memory | None) -> Iterator[Tensor]:
+        """Yield the folded pixels that the next latents of a clip become, in pieces."""
+        return flow((*self.bottom, *self.ascent), z, memory)
+
+    @property
+    def bottom(self) -> tuple[Stage, ...]:
+        """The stages before frames grow; an output sees its whole frame."""
+        return (self.conv_in, self.mid_block)
+
+    @property
+    def ascent(self) -> tuple[Stage, ...]:
+        """The stages that make frames grow; an output sees a neighbourhood only."""
+        return (*self.up_blocks, self._head)
+
+    def _head(self, x: Tensor, memory: Memory | None) -> Tensor:
+        pixels: Tensor = self.conv_out(x, memory, partial(self.norm_out, silu=True))
         return pixels
 
 

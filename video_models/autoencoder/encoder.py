@@ -1,18 +1,24 @@
 """The way down: a video to the moments of its latents.
 
+Given a `Memory`, it goes on with the clip that the memory knows; frames that do not make a whole
+latent frame yet wait there.
+
 Legend: B batch, C channels, T frames, H W positions.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
-from video_models.autoencoder.blocks import MidBlock, ResidualBlock
+from video_models.autoencoder.blocks import MidBlock, ResidualBlock, add
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.layers.causal_conv import CausalConv3d
 from video_models.layers.channel_norm import ChannelNorm
-from video_models.layers.resample import Downsample, average_down
+from video_models.layers.memory import Memory, Stage, flow
+from video_models.layers.resample import Downsample, average_down, whole_groups
 
 
 class ShortcutDownBlock(nn.Module):
@@ -27,17 +33,18 @@ class ShortcutDownBlock(nn.Module):
         )
         space, time = resampling(config, level)
         self.space, self.time = 1 + space, 1 + time
-        self.downsampler = (
-            Downsample(out_dim, space=space, time=time) if space or time else nn.Identity()
-        )
+        self.downsampler = Downsample(out_dim, space=space, time=time) if space or time else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return the level's output, smaller by its resampler."""
-        shortcut = average_down(x, self.out_dim, time=self.time, space=self.space)
+        groups = whole_groups(x, self, self.time, memory)
         for block in self.resnets:
-            x = block(x)
-        down: Tensor = self.downsampler(x) + shortcut
-        return down
+            x = block(x, memory)
+        if self.downsampler is not None:
+            x = self.downsampler(x, memory)
+        if not x.shape[2]:
+            return x
+        return add(x, average_down(groups, self.out_dim, time=self.time, space=self.space))
 
 
 class Encoder(nn.Module):
@@ -61,12 +68,25 @@ class Encoder(nn.Module):
         self.conv_out = CausalConv3d(dims[-1], out_channels, config.kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C_out, T', H', W') of folded pixels (B, C p p, T, H, W)."""
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        x = F.silu(self.norm_out(self.mid_block(x)))
-        head: Tensor = self.conv_out(x)
+        """Return (B, C_out, T', H', W') of folded pixels (B, C p p, T, H, W), a whole clip."""
+        return torch.cat([*self.stream(x, None)], dim=2)
+
+    def stream(self, x: Tensor, memory: Memory | None) -> Iterator[Tensor]:
+        """Yield what the next frames of a clip complete, in pieces; perhaps nothing."""
+        return flow((*self.descent, *self.bottom), x, memory)
+
+    @property
+    def descent(self) -> tuple[Stage, ...]:
+        """The stages that shrink frames; an output sees a neighbourhood only."""
+        return (self.conv_in, *self.down_blocks)
+
+    @property
+    def bottom(self) -> tuple[Stage, ...]:
+        """The stages behind them; an output sees its whole frame."""
+        return (self.mid_block, self._head)
+
+    def _head(self, x: Tensor, memory: Memory | None) -> Tensor:
+        head: Tensor = self.conv_out(x, memory, partial(self.norm_out, silu=True))
         return head
 
 

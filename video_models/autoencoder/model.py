@@ -2,13 +2,13 @@
 
 Wan's design (Wan Team 2025, arXiv 2503.20314): the first frame alone, then groups of frames, and
 nothing ever sees a later frame, so an image is a clip of one frame and a clip can be cut and
-continued anywhere. With `config` and weights of a published checkpoint it computes what that model
-computes; whole clips are computed at once instead of chunk by chunk.
+continued anywhere: `encode_stream` and `decode_stream` take clips of any length in chunks. With
+`config` and weights of a published checkpoint it computes what that model computes.
 
 Legend: B batch, C channels, T frames, H W pixels; z, T', H', W' the same of latents.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -19,8 +19,14 @@ from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.decoder import Decoder
 from video_models.autoencoder.encoder import Encoder
 from video_models.autoencoder.posterior import Posterior
+from video_models.autoencoder.streaming import (
+    check_channels,
+    decode_chunks,
+    decode_clip,
+    encode_chunks,
+    encode_clip,
+)
 from video_models.layers.causal_conv import CausalConv3d
-from video_models.layers.patches import fold_patches, unfold_patches
 from video_models.layers.resample import Downsample, Upsample
 
 
@@ -69,14 +75,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: the number of channels, of frames, the height or the width does not fit.
         """
-        if video.ndim != 5 or video.shape[1] != self.config.channels:
-            raise ValueError(
-                f"a video has shape (B, {self.config.channels}, T, H, W), got {tuple(video.shape)}"
-            )
-        self.config.latent_shape(*video.shape[2:])
-        x = fold_patches(video, self.config.patch_size)
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        return Posterior.from_moments(self.quant_conv(self.encoder(x)).contiguous())
+        return self.posterior(encode_clip(self.encoder, video, self.config))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the video (B, C, T, H, W), not clamped, of latents that are not normalised.
@@ -84,14 +83,46 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: the latents' number of channels does not fit.
         """
-        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
-            raise ValueError(
-                f"latents have shape (B, {self.config.latent_channels}, T, H, W), "
-                f"got {tuple(latents.shape)}"
-            )
-        z = latents.contiguous(memory_format=torch.channels_last_3d)
-        pixels = self.decoder(self.post_quant_conv(z))
-        return unfold_patches(pixels, self.config.patch_size).contiguous()
+        check_channels(latents, self.config.latent_channels, "latents have")
+        return decode_clip(self.decoder, self.post_quant_conv(latents), self.config)
+
+    @torch.no_grad()
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Posterior]:
+        """Encode a clip of any length that comes in chunks; yield `encode`'s law of it in parts.
+
+        No more than one chunk and a few frames of each layer are held. A part comes as soon as a
+        chunk completes a latent frame. No gradients.
+
+        Args:
+            chunks: (B, C, t, H, W) in [-1, 1] each, of any numbers t of frames that make
+                1 + temporal_factor * n together.
+
+        Raises:
+            ValueError: a chunk's shape, or at the end the number of frames, does not fit.
+        """
+        for moments in encode_chunks(self.encoder, chunks, self.config):
+            yield self.posterior(moments)
+
+    @torch.no_grad()
+    def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Decode latents of a clip of any length that come in chunks (B, z, t', H', W').
+
+        Yields `decode`'s video of them in parts (B, C, t, H, W), one a chunk. No gradients.
+
+        Raises:
+            ValueError: a chunk's shape does not fit.
+        """
+
+        def mixed() -> Iterator[Tensor]:
+            for chunk in latents:
+                check_channels(chunk, self.config.latent_channels, "latents have")
+                yield self.post_quant_conv(chunk)
+
+        yield from decode_chunks(self.decoder, mixed(), self.config)
+
+    def posterior(self, moments: Tensor) -> Posterior:
+        """Return the law that the encoder's output (B, 2 z, T', H', W') stands for."""
+        return Posterior.from_moments(self.quant_conv(moments).contiguous())
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Bring latents (..., z, T', H', W') to mean 0 and standard deviation 1 a channel."""

@@ -4,6 +4,7 @@ from video_models.formats.autoencoder import open_autoencoder, save_autoencoder
 from video_models.formats.fingerprint import fingerprint
 from video_models.formats.folder import ModelFormatError
 from video_models.formats.transformer import open_transformer, save_transformer
+from video_models.formats.wan_checkpoint import save_original
 
 __all__ = [
     "ModelFormatError",
@@ -11,5 +12,6 @@ __all__ = [
     "open_autoencoder",
     "open_transformer",
     "save_autoencoder",
+    "save_original",
     "save_transformer",
 ]

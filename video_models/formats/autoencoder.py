@@ -1,16 +1,22 @@
-"""Autoencoder folders: ours, and diffusers' `AutoencoderKLWan` (Wan 2.1 and 2.2).
+"""Autoencoder folders: ours of both kinds, diffusers' `AutoencoderKLWan`, and Wan's own files.
 
-Parameters carry their published names, so only the config is translated. What diffusers can
-express is written so that diffusers opens it.
+Parameters carry the names of diffusers, so for folders only the config is translated; Wan's own
+names are in `wan_names.py`. What diffusers can express is written so that diffusers opens it.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
-from video_models.formats.folder import open_model, write_folder
+from video_models.autoencoder.tokens import TokenAutoencoder
+from video_models.autoencoder.warm_start import AnyAutoencoder
+from video_models.formats import tokens
+from video_models.formats.folder import ModelFormatError, open_model, write_folder
+from video_models.formats.wan_checkpoint import open_original, original_file
+from video_models.formats.wan_names import LATENTS, unlike_wan
 
 OURS = "CausalAutoencoder"
 WAN = "AutoencoderKLWan"
@@ -28,41 +34,75 @@ WAN_DEFAULTS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
     "patch_size": None,
-    "latents_mean": [
-        -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-    ],
-    "latents_std": [
-        2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-    ],
-}  # fmt: skip
+    **LATENTS["wan-2.1"],
+}
 """What a published config leaves out: the values of Wan 2.1."""
 
+Format = Literal["auto", "native", "diffusers"]
+A = TypeVar("A", Autoencoder, TokenAutoencoder)
 
-def open_autoencoder(folder: str | Path) -> Autoencoder:
-    """Open an autoencoder folder in float32, in evaluation mode.
+
+@overload
+def open_autoencoder(path: str | Path) -> AnyAutoencoder: ...
+@overload
+def open_autoencoder(path: str | Path, kind: type[A]) -> A: ...
+def open_autoencoder(path: str | Path, kind: type[A] | None = None) -> AnyAutoencoder:
+    """Open an autoencoder in float32, in evaluation mode.
+
+    Args:
+        path: a folder of ours or of diffusers', or one of Wan's own files (`Wan2.1_VAE.pth`,
+            `Wan2.2_VAE.pth`, or safetensors with the same names), or a folder that holds one.
+        kind: the class that is needed; None takes what the folder holds.
 
     Raises:
-        ModelFormatError: it is no such folder, or a variant that is not supported.
+        ModelFormatError: it is no such folder or file, a variant that is not supported, or of
+            another kind.
     """
-    builders = {
-        WAN: lambda tree: Autoencoder(_from_wan(tree)),
-        OURS: lambda tree: Autoencoder(_from_ours(tree)),
-    }
-    return open_model(folder, builders, what="an autoencoder")
+    original = original_file(path)
+    model: AnyAutoencoder = open_original(original) if original else _open_folder(path)
+    if kind is not None and not isinstance(model, kind):
+        raise ModelFormatError(
+            f"{path} holds a {type(model).__name__}; what reads it needs a {kind.__name__}"
+        )
+    return model
 
 
-def save_autoencoder(model: Autoencoder, folder: str | Path) -> None:
-    """Write an autoencoder folder, one that diffusers opens where it can express the model."""
-    config = model.config
-    tree = _to_wan(config) if _is_wan(config) else _to_ours(config)
+def save_autoencoder(model: AnyAutoencoder, folder: str | Path, format: Format = "auto") -> None:
+    """Write an autoencoder folder in place of what is there.
+
+    Args:
+        model: what to write.
+        folder: where to.
+        format: `diffusers` writes what `AutoencoderKLWan.from_pretrained` opens, `native` what only
+            this project opens, and `auto` the former where it can express the model.
+
+    Raises:
+        ModelFormatError: diffusers cannot express the model; the message names the settings.
+    """
+    if format not in ("auto", "native", "diffusers"):
+        raise ModelFormatError(f"format is {format!r}; it is auto, native or diffusers")
+    reasons = ["tokens"] if isinstance(model, TokenAutoencoder) else unlike_wan(model.config)
+    if format == "diffusers" and reasons:
+        raise ModelFormatError(
+            f"diffusers has no Wan autoencoder with {', with '.join(reasons)}; "
+            'save it with format="native"'
+        )
+    if isinstance(model, TokenAutoencoder):
+        tree = tokens.to_tree(model.config)
+    elif format == "native" or reasons:
+        tree = {"_class_name": OURS, **dataclasses.asdict(model.config)}
+    else:
+        tree = _to_wan(model.config)
     write_folder(folder, tree, model.state_dict())
 
 
-def _is_wan(config: AutoencoderConfig) -> bool:
-    """Say whether diffusers can express it: its levels all halve space, and time at most twice."""
-    return all(config.space_down) and config.temporal_factor <= 4 and config.kernel_frames == 3
+def _open_folder(folder: str | Path) -> AnyAutoencoder:
+    builders: dict[str, Callable[[dict[str, Any]], AnyAutoencoder]] = {
+        WAN: lambda tree: Autoencoder(_from_wan(tree)),
+        OURS: lambda tree: Autoencoder(_from_ours(tree)),
+        tokens.TOKENS: lambda tree: TokenAutoencoder(tokens.from_tree(tree)),
+    }
+    return open_model(folder, builders, what="an autoencoder")
 
 
 def _from_wan(tree: dict[str, Any]) -> AutoencoderConfig:
@@ -123,7 +163,3 @@ def _from_ours(tree: dict[str, Any]) -> AutoencoderConfig:
         if not key.startswith("_")
     }
     return AutoencoderConfig(**values)
-
-
-def _to_ours(config: AutoencoderConfig) -> dict[str, Any]:
-    return {"_class_name": OURS, **dataclasses.asdict(config)}

@@ -73,11 +73,21 @@ def open_model(
         raise ModelFormatError(f"{folder} holds a {kind!r}; {what} is {' or '.join(builders)}")
     try:
         model = builders[kind](tree)
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{folder}: {error}") from None
+    return load_weights(model, state, where=folder)
+
+
+def load_weights(model: M, state: Mapping[str, Tensor], *, where: str | Path) -> M:
+    """Fill a model with tensors in float32, and return it in evaluation mode.
+
+    Raises:
+        ModelFormatError: they are not its tensors; the message begins with `where`.
+    """
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
-        raise ModelFormatError(f"{folder}: weights and config disagree: {error}") from None
+        raise ModelFormatError(f"{where}: weights and config disagree: {error}") from None
     return model.eval()
 
 

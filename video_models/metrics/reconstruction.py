@@ -19,12 +19,24 @@ def psnr(reconstruction: Tensor, video: Tensor) -> Tensor:
         reconstruction: (B, C, T, H, W) in [-1, 1].
         video: the same shape.
     """
-    error = (reconstruction - video).double().square().flatten(1).mean(1)
-    return (10 * torch.log10(4 / error)).float()  # the range is 2, its square 4
+    return _decibels((reconstruction - video).double().square().flatten(1).mean(1))
+
+
+def psnr_by_frame(reconstruction: Tensor, video: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of each frame in dB; (B, T).
+
+    A clip's own value is of its mean error, and so never above the mean of its frames' values.
+    """
+    return _decibels((reconstruction - video).double().square().mean((1, 3, 4)))
 
 
 def ssim(reconstruction: Tensor, video: Tensor) -> Tensor:
-    """Return the structural similarity of each clip, a mean over its frames; (B,).
+    """Return the structural similarity of each clip, a mean over its frames; (B,)."""
+    return ssim_by_frame(reconstruction, video).mean(1)
+
+
+def ssim_by_frame(reconstruction: Tensor, video: Tensor) -> Tensor:
+    """Return the structural similarity of each frame; (B, T).
 
     Wang et al. 2004 (10.1109/TIP.2003.819861), eq. 13: a Gaussian window of 11 x 11 pixels and
     sigma 1.5 where it fits whole, K1 0.01, K2 0.03; channels are averaged.
@@ -32,7 +44,7 @@ def ssim(reconstruction: Tensor, video: Tensor) -> Tensor:
     Raises:
         ValueError: the frames are smaller than the window.
     """
-    B, _, _, H, W = video.shape
+    B, _, T, H, W = video.shape
     if min(H, W) < WINDOW:
         raise ValueError(f"SSIM needs frames of at least {WINDOW} x {WINDOW} pixels, not {H} x {W}")
     x, y = (v.double().transpose(1, 2).flatten(0, 2).unsqueeze(1) for v in (reconstruction, video))
@@ -44,7 +56,12 @@ def ssim(reconstruction: Tensor, video: Tensor) -> Tensor:
     similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
         (mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2)
     )
-    return similarity.reshape(B, -1).mean(1).float()
+    return similarity.reshape(B, T, -1).mean(2).float()
+
+
+def _decibels(error: Tensor) -> Tensor:
+    """Return mean squared errors against the range of 2, whose square is 4."""
+    return (10 * torch.log10(4 / error)).float()
 
 
 def _blur(x: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def zero_config(config: TrainingConfig, *, num_parameters: int) -> dict[str, Any
         config: the run.
         num_parameters: trained elements; a bucket is no larger.
     """
-    bucket = max(1, min(LARGEST_BUCKET, num_parameters))
+    bucket = min(LARGEST_BUCKET, num_parameters + num_parameters % 2)  # DeepSpeed wants it even
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
         "reduce_bucket_size": bucket,

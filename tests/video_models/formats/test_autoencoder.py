@@ -8,6 +8,8 @@ import torch
 
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
+from video_models.autoencoder.quantiser_config import QuantiserConfig, TokenAutoencoderConfig
+from video_models.autoencoder.tokens import TokenAutoencoder
 from video_models.formats import fingerprint, open_autoencoder, save_autoencoder
 from video_models.formats.folder import ModelFormatError
 
@@ -52,19 +54,41 @@ def peer(request):
     return model
 
 
-def test_a_diffusers_folder_computes_the_same(peer, tmp_path):
+def assert_computes_the_same(ours, peer, *, frames, rows, columns):
+    side = ours.config.spatial_factor
+    video = torch.rand(1, 3, frames, rows * side, columns * side) * 2 - 1
+    with torch.no_grad():
+        theirs, posterior = peer.encode(video).latent_dist, ours.encode(video)
+        assert relative_error(posterior.mean, theirs.mean) <= 1e-5
+        assert relative_error(posterior.logvar, theirs.logvar) <= 1e-5
+        latents = 3 * torch.randn_like(theirs.mean)
+        reconstruction = ours.decode(latents).clamp(-1, 1)
+        assert relative_error(reconstruction, peer.decode(latents).sample) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("frames", "rows", "columns"), [(1, 3, 5), (5, 5, 3), (17, 3, 1), (33, 1, 3)]
+)
+def test_a_diffusers_folder_computes_the_same(peer, tmp_path, frames, rows, columns):
     peer.save_pretrained(tmp_path)
     ours = open_autoencoder(tmp_path)
-    side = ours.config.spatial_factor
-    for frames in (1, 5, 17):
-        video = torch.rand(2, 3, frames, 3 * side, 2 * side) * 2 - 1
-        with torch.no_grad():
-            theirs, posterior = peer.encode(video).latent_dist, ours.encode(video)
-            assert relative_error(posterior.mean, theirs.mean) < 1e-5
-            assert relative_error(posterior.logvar, theirs.logvar) < 1e-5
-            latents = 3 * torch.randn_like(theirs.mean)
-            reconstruction = ours.decode(latents).clamp(-1, 1)
-            assert relative_error(reconstruction, peer.decode(latents).sample) < 1e-5
+    assert_computes_the_same(ours, peer, frames=frames, rows=rows, columns=columns)
+
+
+def test_after_training_our_folder_computes_the_same_in_diffusers(peer, tmp_path):
+    import diffusers
+
+    peer.save_pretrained(tmp_path / "theirs")
+    ours = open_autoencoder(tmp_path / "theirs")
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter) * parameter.std(correction=0))
+    ours.set_normalisation([0.5] * 4, [3.0] * 4)
+    save_autoencoder(ours, tmp_path / "ours", format="diffusers")
+    again = diffusers.AutoencoderKLWan.from_pretrained(tmp_path / "ours").eval()
+    assert fingerprint(again) != fingerprint(peer)
+    assert again.config.latents_std == [3.0] * 4
+    assert_computes_the_same(ours, again, frames=5, rows=3, columns=1)
 
 
 def test_a_published_model_saved_by_us_opens_in_diffusers(peer, tmp_path):
@@ -102,6 +126,72 @@ def test_our_folder_gives_back_the_same_model(tmp_path, changes):
     assert fingerprint(again) == fingerprint(model)
     assert again.latent_mean.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert not again.training
+
+
+def kind_of(folder):
+    return json.loads((folder / "config.json").read_text())["_class_name"]
+
+
+def test_auto_writes_for_diffusers_what_diffusers_can_express(tmp_path):
+    wan = dataclasses.replace(OURS, space_down=(True,), latents_mean=None)
+    for number, (config, format, kind) in enumerate(
+        [
+            (wan, "auto", "AutoencoderKLWan"),
+            (wan, "diffusers", "AutoencoderKLWan"),
+            (wan, "native", "CausalAutoencoder"),
+            (OURS, "auto", "CausalAutoencoder"),
+        ]
+    ):
+        model = Autoencoder(config)
+        save_autoencoder(model, tmp_path / str(number), format=format)
+        assert kind_of(tmp_path / str(number)) == kind
+        assert fingerprint(open_autoencoder(tmp_path / str(number))) == fingerprint(model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, r"space_down=\(False,\) \(every level halves space there\); save it with format"),
+        ({"space_down": (True,), "kernel_frames": 1}, "no Wan autoencoder with kernel_frames=1;"),
+        (
+            {"dim_mult": (1,) * 4, "space_down": (True,) * 3, "time_down": (True,) * 3},
+            r"time_down=\(True, True, True\) \(time shrinks by 4 at most there\)",
+        ),
+    ],
+)
+def test_what_diffusers_cannot_express_is_named(tmp_path, changes, says):
+    model = Autoencoder(dataclasses.replace(OURS, **changes))
+    with pytest.raises(ModelFormatError, match=says):
+        save_autoencoder(model, tmp_path / "vae", format="diffusers")
+    assert not (tmp_path / "vae").exists()
+
+
+def test_an_unknown_format_lists_the_known_ones(tmp_path):
+    with pytest.raises(ModelFormatError, match="'onnx'; it is auto, native or diffusers"):
+        save_autoencoder(Autoencoder(OURS), tmp_path / "vae", format="onnx")
+
+
+QUANTISERS = {
+    "vq": QuantiserConfig(kind="vq", num_codes=8),
+    "fsq": QuantiserConfig(kind="fsq", levels=(4, 3)),
+    "lfq": QuantiserConfig(kind="lfq", num_bits=3),
+}
+
+
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_an_autoencoder_with_tokens_opens_by_the_class_in_its_folder(tmp_path, name):
+    backbone = dataclasses.replace(OURS, latents_mean=None)
+    model = TokenAutoencoder(TokenAutoencoderConfig(backbone=backbone, quantiser=QUANTISERS[name]))
+    save_autoencoder(model.eval(), tmp_path)
+    assert kind_of(tmp_path) == "TokenAutoencoder"
+    again = open_autoencoder(tmp_path, TokenAutoencoder)
+    assert (again.config, again.training) == (model.config, False)
+    video = torch.rand(1, 3, 3, 8, 8) * 2 - 1
+    assert torch.equal(again.tokenise(video), model.tokenise(video))
+    with pytest.raises(ModelFormatError, match="holds a TokenAutoencoder; what reads it needs a A"):
+        open_autoencoder(tmp_path, Autoencoder)
+    with pytest.raises(ModelFormatError, match="no Wan autoencoder with tokens"):
+        save_autoencoder(model, tmp_path / "other", format="diffusers")
 
 
 def test_a_folder_is_replaced_by_the_next_save(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from video_models.metrics.reconstruction import psnr, ssim
+from video_models.metrics.reconstruction import psnr, psnr_by_frame, ssim, ssim_by_frame
 
 
 def pair_of_clips(frames=3, height=24, width=20):
@@ -51,3 +51,17 @@ def test_ssim_needs_room_for_its_window():
     small = torch.zeros(1, 3, 1, 10, 32)
     with pytest.raises(ValueError, match="at least 11 x 11 pixels, not 10 x 32"):
         ssim(small, small)
+
+
+def test_each_frame_is_measured_by_itself():
+    reconstruction, video = pair_of_clips(frames=3)
+    for t in range(3):
+        one = reconstruction[:, :, t : t + 1], video[:, :, t : t + 1]
+        torch.testing.assert_close(psnr_by_frame(reconstruction, video)[:, t], psnr(*one))
+        torch.testing.assert_close(ssim_by_frame(reconstruction, video)[:, t], ssim(*one))
+
+
+def test_the_frames_errors_make_the_clips():
+    reconstruction, video = pair_of_clips(frames=3)
+    errors = (10 ** (-psnr_by_frame(reconstruction, video).double() / 10)).mean(1)
+    torch.testing.assert_close(psnr(reconstruction, video).double(), -10 * errors.log10())

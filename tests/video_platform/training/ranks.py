@@ -57,13 +57,14 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Small, with odd sizes, a buffer and blocks."""
+    """Small, with odd sizes and an odd number of parameters, a buffer and blocks."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.register_buffer("offset", torch.full((5,), 0.25))
         self.first, self.last = nn.Linear(5, 17), nn.Linear(17, 3)
+        self.gain = nn.Parameter(torch.ones(1))
         self.blocks = nn.ModuleList([Block(), Block()])
 
     def block_names(self):
@@ -73,7 +74,7 @@ class Network(nn.Module):
         x = self.first(x - self.offset.to(x.dtype))
         for block in self.blocks:
             x = block(x)
-        return self.last(x)
+        return self.last(x) * self.gain
 
 
 def config(**knobs):

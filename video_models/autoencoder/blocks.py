@@ -16,6 +16,7 @@ from video_models.autoencoder.config import AutoencoderConfig
 from video_models.layers.causal_conv import CausalConv3d, fold_frames, pointwise, unfold_frames
 from video_models.layers.channel_norm import ChannelNorm
 from video_models.layers.memory import Memory
+from video_models.layers.resample import Downsample, Upsample
 
 
 class ResidualBlock(nn.Module):
@@ -80,3 +81,10 @@ class MidBlock(nn.Module):
 def add(x: Tensor, y: Tensor) -> Tensor:
     """Return x + y, in x's place where no gradient can miss it; x is nobody else's."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def block_names(model: nn.Module) -> tuple[str, ...]:
+    """Name the blocks to recompute in the backward pass, to shard and to compile."""
+    kinds = (ResidualBlock, MidBlock, Downsample, Upsample)
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    return tuple(name for name in names if ".mid_block." not in name)

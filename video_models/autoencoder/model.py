@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from video_models.autoencoder.blocks import MidBlock, ResidualBlock
+from video_models.autoencoder.blocks import block_names
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.decoder import Decoder
 from video_models.autoencoder.encoder import Encoder
@@ -27,7 +27,6 @@ from video_models.autoencoder.streaming import (
     encode_clip,
 )
 from video_models.layers.causal_conv import CausalConv3d
-from video_models.layers.resample import Downsample, Upsample
 
 
 class Autoencoder(nn.Module):
@@ -147,9 +146,7 @@ class Autoencoder(nn.Module):
 
     def block_names(self) -> tuple[str, ...]:
         """Name the blocks to recompute in the backward pass, to shard and to compile."""
-        kinds = (ResidualBlock, MidBlock, Downsample, Upsample)
-        names = [name for name, module in self.named_modules() if isinstance(module, kinds)]
-        return tuple(name for name in names if ".mid_block." not in name)
+        return block_names(self)
 
     def _fill_normalisation(self) -> None:
         mean, std = self.config.latents_mean, self.config.latents_std

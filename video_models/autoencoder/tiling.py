@@ -1,10 +1,10 @@
 """Encode and decode frames of any size in tiles, exactly or blended.
 
-The convolutions are run in tiles that are grown by what their outputs can see, and the grown part is
-cut off again; what looks at a whole frame, the attention in the middle, is given the whole latent
-frame, which is small. So the result is the one without tiles. `blended_encode` and `blended_decode`
-do what other implementations do instead: run the whole network on each tile and fade overlapping
-results into each other. It needs no halo, and it is wrong by what attention and borders see.
+The convolutions are run in tiles that are grown by what their outputs can see, and the grown part
+is cut off again; what looks at a whole frame, the attention in the middle, is given the whole
+latent frame, which is small. So the result is the one without tiles. `blended_encode` and
+`blended_decode` do what is common instead: run the whole network on each tile and fade overlapping
+results into each other. That needs no halo, and it is wrong by what attention and borders see.
 
 Legend: B batch, C channels, T frames, H W pixels; z, T', H', W' the same of latents.
 """

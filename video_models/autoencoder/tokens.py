@@ -8,17 +8,24 @@ Legend: B batch, C channels, T frames, H W pixels; T', H', W' the same of latent
 code.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
-from video_models.autoencoder.blocks import MidBlock, ResidualBlock
+from video_models.autoencoder.blocks import block_names
 from video_models.autoencoder.decoder import Decoder
 from video_models.autoencoder.encoder import Encoder
 from video_models.autoencoder.quantiser_config import TokenAutoencoderConfig
 from video_models.autoencoder.quantisers import Quantised, Reduce, alone, open_quantiser
+from video_models.autoencoder.streaming import (
+    check_channels,
+    decode_chunks,
+    decode_clip,
+    encode_chunks,
+    encode_clip,
+)
 from video_models.layers.causal_conv import CausalConv3d
-from video_models.layers.patches import fold_patches, unfold_patches
-from video_models.layers.resample import Downsample, Upsample
 
 
 class TokenAutoencoder(nn.Module):
@@ -59,21 +66,42 @@ class TokenAutoencoder(nn.Module):
         Raises:
             ValueError: the number of channels, of frames, the height or the width does not fit.
         """
-        backbone = self.config.backbone
-        if video.ndim != 5 or video.shape[1] != backbone.channels:
-            raise ValueError(
-                f"a video has shape (B, {backbone.channels}, T, H, W), got {tuple(video.shape)}"
-            )
-        backbone.latent_shape(*video.shape[2:])
-        x = fold_patches(video, backbone.patch_size)
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        code: Quantised = self.quantiser(self.quant_conv(self.encoder(x)))
-        return code
+        return self._quantised(encode_clip(self.encoder, video, self.config.backbone))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the video (B, C, T, H, W), not clamped, of codes (B, D, T', H', W')."""
-        z = self.post_quant_conv(latents).contiguous(memory_format=torch.channels_last_3d)
-        return unfold_patches(self.decoder(z), self.config.backbone.patch_size).contiguous()
+        """Return the video (B, C, T, H, W), not clamped, of codes (B, D, T', H', W').
+
+        Raises:
+            ValueError: the codes' number of channels does not fit.
+        """
+        check_channels(latents, self.post_quant_conv.in_channels, "codes have")
+        return decode_clip(self.decoder, self.post_quant_conv(latents), self.config.backbone)
+
+    @torch.no_grad()
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Quantised]:
+        """Encode a clip of any length that comes in chunks; yield `encode`'s codes of it in parts.
+
+        Args:
+            chunks: (B, C, t, H, W) in [-1, 1] each, of any numbers t of frames that make
+                1 + temporal_factor * n together.
+
+        Raises:
+            ValueError: a chunk's shape, or at the end the number of frames, does not fit.
+        """
+        for part in encode_chunks(self.encoder, chunks, self.config.backbone):
+            yield self._quantised(part)
+
+    @torch.no_grad()
+    def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Decode codes of a clip of any length that come in chunks (B, D, t', H', W').
+
+        Yields `decode`'s video of them in parts (B, C, t, H, W), one a chunk.
+
+        Raises:
+            ValueError: a chunk's shape does not fit.
+        """
+        mixed = (self.post_quant_conv(chunk) for chunk in latents)
+        yield from decode_chunks(self.decoder, mixed, self.config.backbone)
 
     def tokenise(self, video: Tensor) -> Tensor:
         """Return the tokens (B, T', H', W'), int64, of a video (B, C, T, H, W) in [-1, 1].
@@ -121,8 +149,11 @@ class TokenAutoencoder(nn.Module):
         """
         return self.quantiser.update(reduce)
 
+    def _quantised(self, head: Tensor) -> Quantised:
+        """Return the codes that the encoder's output (B, z, T', H', W') stands for."""
+        code: Quantised = self.quantiser(self.quant_conv(head))
+        return code
+
     def block_names(self) -> tuple[str, ...]:
         """Name the blocks to recompute in the backward pass, to shard and to compile."""
-        kinds = (ResidualBlock, MidBlock, Downsample, Upsample)
-        names = [name for name, module in self.named_modules() if isinstance(module, kinds)]
-        return tuple(name for name in names if ".mid_block." not in name)
+        return block_names(self)

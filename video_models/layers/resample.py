@@ -98,9 +98,10 @@ def conv_of_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     kernels = torch.einsum("apr,bqs,oirs->aboipq", sums, sums, weight).flatten(0, 2)
     y = F.conv2d(x, kernels, None if bias is None else bias.repeat(4), padding=1)
     phases = torch.unflatten(y.movedim(1, -1), -1, (2, 2, -1))  # (B, H + 1, W + 1, 2, 2, C_out)
-    out = [[phases[:, a : a + H, b : b + W, a, b] for b in (0, 1)] for a in (0, 1)]
-    rows = [torch.stack(row, dim=3).flatten(2, 3) for row in out]  # (B, H, 2 W, C_out)
-    return torch.stack(rows, dim=2).flatten(1, 2).movedim(-1, 1)
+    out = x.new_empty(len(x), H, 2, W, 2, conv.out_channels, dtype=y.dtype)
+    for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        out[:, :, a, :, b] = phases[:, a : a + H, b : b + W, a, b]
+    return out.flatten(3, 4).flatten(1, 2).movedim(-1, 1)
 
 
 def whole_groups(x: Tensor, layer: nn.Module, time: int, memory: Memory | None) -> Tensor:

@@ -72,13 +72,13 @@ def pictures(request):
     model = make_model(request.param)
     side = model.config.spatial_factor
     generator = torch.Generator().manual_seed(4)
-    video = torch.rand(1, 3, 5, 13 * side, 22 * side, generator=generator) * 2 - 1
+    video = torch.rand(1, 3, 5, 7 * side, 13 * side, generator=generator) * 2 - 1
     with torch.no_grad():
         code = model.encode(video)
         return model, video, code, model.decode(code.mean)
 
 
-@pytest.mark.parametrize("cells", [2, 5, 64])
+@pytest.mark.parametrize("cells", [3, 64])
 def test_tiles_give_the_numbers_of_whole_frames(pictures, cells):
     model, video, code, decoded = pictures
     tile = cells * model.config.spatial_factor
@@ -92,9 +92,9 @@ def test_blended_tiles_come_close_but_no_more(pictures):
     model, video, code, decoded = pictures
     side = model.config.spatial_factor
     errors = []
-    for overlap in (side, 4 * side):
-        mean = blended_encode(model, video, tile=6 * side, overlap=overlap).mean
-        clip = blended_decode(model, code.mean, tile=6 * side, overlap=overlap)
+    for overlap in (side, 3 * side):
+        mean = blended_encode(model, video, tile=4 * side, overlap=overlap).mean
+        clip = blended_decode(model, code.mean, tile=4 * side, overlap=overlap)
         errors.append(
             [
                 ((ours - whole).norm() / whole.norm()).item()

@@ -72,6 +72,18 @@ def test_a_longer_clip_begins_with_the_shorter_clips_tokens_and_frames(model):
         )
 
 
+@pytest.mark.parametrize("sizes", [(9,), (1, 4, 4), (2, 5, 2)])
+def test_a_stream_gives_the_whole_clips_codes_and_video(model, sizes):
+    model.eval()
+    video = clip_of(9)
+    with torch.no_grad():
+        reconstruction, code = model(video)
+    parts = [part.latents for part in model.encode_stream(video.split(sizes, dim=2))]
+    torch.testing.assert_close(torch.cat(parts, dim=2), code.latents)
+    streamed = torch.cat([*model.decode_stream(code.latents.split(1, dim=2))], dim=2)
+    torch.testing.assert_close(streamed, reconstruction, atol=1e-5, rtol=1e-5)
+
+
 def test_every_parameter_gets_a_gradient_through_the_codes(model):
     video = clip_of()
     reconstruction, _ = model(video)
@@ -137,6 +149,8 @@ def test_what_does_not_fit_is_refused(model):
         model.tokenise(torch.zeros(1, 4, 5, 16, 16))
     with pytest.raises(ValueError, match=r"allowed are 1 \+ 4 n frames"):
         model.tokenise(torch.zeros(1, 3, 4, 16, 16))
+    with pytest.raises(ValueError, match=r"codes have shape \(B, \d, T, H, W\)"):
+        model.decode(torch.zeros(1, 9, 2, 8, 8))
     with pytest.raises(ValueError, match=r"integers of shape \(B, T, H, W\), got torch.float32"):
         model.decode_tokens(torch.zeros(1, 2, 8, 8))
     size = model.codebook_size

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from jobs.evaluation_config import EvaluationConfig
 from video_platform.errors import ConfigError
+from video_platform.shapes.program import Program
 from video_platform.shapes.world import WorldConfig
+from video_platform.video.limits import MediaLimits
+from video_platform.video.policy import PixelPolicy
 
 Frames = NDArray[np.uint8]
 Judge = Callable[[Frames, Any], Mapping[str, bool]]
@@ -63,21 +66,33 @@ class Bench:
 def shapes_bench(world: WorldConfig, config: EvaluationConfig) -> Bench:
     """Ask a synthetic world, trained and withheld combinations apart.
 
-    References are rendered from programs beyond the dataset's end.
+    References are clips beyond the dataset's end, read back from files as the dataset's are.
     """
     from video_platform.shapes.captions import clip_at
     from video_platform.shapes.detect import detect_in
     from video_platform.shapes.judge import judge
-    from video_platform.shapes.render import render
 
     programs = [clip_at(world, world.num_clips + i)[0] for i in range(config.reconstructions)]
     return Bench(
         questions=tuple(_shapes_questions(world, config)),
         references=tuple(
-            Reference(frames=render(program), expected=program.combinations) for program in programs
+            Reference(frames=_filmed(each), expected=each.combinations) for each in programs
         ),
         judge=lambda frames, expected: judge(detect_in(world, frames), expected),
     )
+
+
+def _filmed(program: Program) -> Frames:
+    """Render a program and read it back from an mp4 file like the dataset's."""
+    from video_platform.shapes.render import render
+    from video_platform.shapes.write import CRF
+    from video_platform.video.decode import decode
+    from video_platform.video.encode import encode_mp4
+
+    side = program.size
+    policy = PixelPolicy(frames=program.frames, height=side, width=side, fps=program.fps)
+    mp4 = encode_mp4(render(program), fps=program.fps, crf=CRF)
+    return decode(mp4, policy=policy, limits=MediaLimits()).frames
 
 
 def _shapes_questions(world: WorldConfig, config: EvaluationConfig) -> Sequence[Question]:

@@ -52,6 +52,8 @@ def run(recipe: Recipe) -> None:
     console.print(
         f"MLflow   mlflow ui --backend-store-uri {redact_text(tracker.uri)}", soft_wrap=True
     )
+    runs = f"#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"
+    console.print(f"         http://127.0.0.1:5000/{runs}", soft_wrap=True)
 
 
 def generate_clips(recipe: Recipe) -> None:

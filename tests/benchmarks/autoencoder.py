@@ -78,6 +78,7 @@ def _ours(case):
 def _theirs(case):
     import diffusers
 
+    diffusers.utils.logging.set_verbosity_error()
     model = diffusers.AutoencoderKLWan.from_pretrained(case.folder).to(DTYPES[case.dtype]).eval()
     if case.decode:
         return lambda latents: model.decode(latents).sample

@@ -3,7 +3,6 @@
 Legend: B clips, T frames, H W pixels.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from jobs.side_by_side import Frames, side_by_side
 from pipelines.pixels import to_frames, to_video
 from video_models.metrics.reconstruction import psnr
 from video_platform.datasets.clips import DecodedClips
@@ -21,14 +20,8 @@ from video_platform.tracking import Run
 from video_platform.training.engine import Engine
 from video_platform.video.encode import contact_sheet, write_mp4
 
-Frames = NDArray[np.uint8]
-
 CLIPS_AT_ONCE = 8
 SHOWN_CLIPS = 4
-AMPLIFIED = 4
-"""How many times too large the difference is shown."""
-SMALLEST_SHOWN = 128
-"""Smaller frames are enlarged by a whole factor until their height reaches this many pixels."""
 
 
 class Validation:
@@ -89,28 +82,6 @@ class Validation:
 def stack(clips: Sequence[Frames]) -> Tensor:
     """Collate decoded clips: uint8 (B, T, H, W, 3)."""
     return torch.from_numpy(np.stack(clips))
-
-
-def side_by_side(frames: Frames, reconstruction: Frames) -> Frames:
-    """Lay original, reconstruction and amplified difference side by side, a row a clip.
-
-    Where the two agree the difference is mid-grey.
-
-    Args:
-        frames: (B, T, H, W, 3).
-        reconstruction: the same shape.
-
-    Returns:
-        (T, B H, 3 W, 3), enlarged if small, height and width even.
-    """
-    difference = (reconstruction.astype(np.int16) - frames) * AMPLIFIED + 128
-    grey = difference.clip(0, 255).astype(np.uint8)
-    rows = np.concatenate((frames, reconstruction, grey), axis=3)
-    video = np.concatenate(list(rows), axis=1)
-    factor = max(1, math.ceil(SMALLEST_SHOWN / frames.shape[2]))
-    large = video.repeat(factor, axis=1).repeat(factor, axis=2)
-    odd = ((0, 0), (0, large.shape[1] % 2), (0, large.shape[2] % 2), (0, 0))
-    return np.pad(large, odd, mode="edge")
 
 
 @contextmanager

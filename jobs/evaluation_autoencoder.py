@@ -6,6 +6,7 @@ Legend: B clips, C channels, T frames, H W pixels.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from video_models.metrics.frames import BORDER, FIRST, INSIDE, by_place
 from video_models.metrics.frechet import frechet_distance_of
 from video_models.metrics.intervals import bootstrap_mean
 from video_models.metrics.latents import LatentChannels, latent_channels
-from video_models.metrics.reconstruction import psnr, psnr_by_frame, ssim, ssim_by_frame
+from video_models.metrics.reconstruction import psnr, psnr_by_frame, ssim_by_frame
 
 PLACES = {FIRST: "psnr first frame", BORDER: "psnr borders", INSIDE: "psnr inside"}
 """What the tables call PSNR over the places of a clip."""
@@ -58,6 +59,16 @@ class Coding:
     """Seconds that encoding one clip took, in batches, after a first one that does not count."""
     decode_s: float
     """The same for decoding."""
+
+    @cached_property
+    def psnr_by_frame(self) -> Tensor:
+        """PSNR in dB, (B, T)."""
+        return psnr_by_frame(self.reconstruction, self.video)
+
+    @cached_property
+    def ssim_by_frame(self) -> Tensor:
+        """Structural similarity, (B, T)."""
+        return ssim_by_frame(self.reconstruction, self.video)
 
 
 @torch.inference_mode()
@@ -128,9 +139,9 @@ def measures_of(
 def _by_clip(coding: Coding, networks: Networks) -> Iterator[tuple[str, Tensor]]:
     pair = coding.reconstruction, coding.video
     yield "psnr", psnr(*pair)
-    for place, values in by_place(psnr_by_frame(*pair), coding.temporal_factor).items():
+    for place, values in by_place(coding.psnr_by_frame, coding.temporal_factor).items():
         yield PLACES[place], values
-    yield "ssim", ssim(*pair)
+    yield "ssim", coding.ssim_by_frame.mean(1)
     if networks.perceptual is not None:
         with torch.inference_mode():
             yield "lpips", networks.perceptual(*pair)
@@ -171,8 +182,7 @@ def channels_of(codes: Sequence[Code]) -> LatentChannels | None:
 
 def curves_of(coding: Coding) -> dict[str, tuple[float, ...]]:
     """Return PSNR and SSIM by frame index, means over the clips."""
-    pair = coding.reconstruction, coding.video
     return {
-        "psnr": tuple(psnr_by_frame(*pair).mean(0).tolist()),
-        "ssim": tuple(ssim_by_frame(*pair).mean(0).tolist()),
+        "psnr": tuple(coding.psnr_by_frame.mean(0).tolist()),
+        "ssim": tuple(coding.ssim_by_frame.mean(0).tolist()),
     }

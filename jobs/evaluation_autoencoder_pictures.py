@@ -12,30 +12,12 @@ import numpy as np
 from jobs.evaluation_autoencoder_results import AutoencoderEvaluation
 from jobs.evaluation_bench import Frames
 from jobs.evaluation_measure import REFERENCE_FPS
+from jobs.side_by_side import GAIN, amplified, side_by_side
 from pipelines.clip import CRF
 from video_platform.video.encode import contact_sheet, write_mp4
 
-GAIN = 4
-"""How much differences are amplified around grey."""
 SHEET_CLIPS = 3
 """Clips on the contact sheet."""
-MIN_HEIGHT = 128
-"""Smaller videos are enlarged by a whole factor until their height reaches it."""
-
-
-def amplified(reconstruction: Frames, original: Frames) -> Frames:
-    """Return the difference times `GAIN` around grey; grey is no difference."""
-    difference = reconstruction.astype(np.int16) - original
-    return (128 + GAIN * difference).clip(0, 255).astype(np.uint8)
-
-
-def side_by_side(original: Frames, reconstruction: Frames) -> Frames:
-    """Lay original, reconstruction and amplified difference next to each other: (T, H, 3 W, 3)."""
-    parts = (original, reconstruction, amplified(reconstruction, original))
-    wide = np.concatenate(parts, axis=2)
-    factor = -(-MIN_HEIGHT // wide.shape[1])
-    factor += factor % 2 if wide.shape[1] % 2 or wide.shape[2] % 2 else 0  # even, for yuv420p
-    return wide.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def write_videos(
@@ -45,7 +27,7 @@ def write_videos(
     folder.mkdir(parents=True, exist_ok=True)
     for name, repeated in reconstructions.items():
         pairs = zip(originals, repeated, strict=False)
-        frames = np.concatenate([side_by_side(*pair) for pair in pairs])
+        frames = np.concatenate([side_by_side(a[None], b[None]) for a, b in pairs])
         write_mp4(folder / f"{name}.mp4", frames, fps=REFERENCE_FPS, crf=CRF)
 
 

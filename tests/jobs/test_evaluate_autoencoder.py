@@ -11,11 +11,11 @@ import torch
 from jobs.evaluate import run
 from jobs.evaluate_autoencoder import evaluate_autoencoders
 from jobs.evaluation_autoencoder import Networks
-from jobs.evaluation_autoencoder_pictures import GAIN, side_by_side
 from jobs.evaluation_autoencoder_results import results_table
 from jobs.evaluation_bench import Bench, Reference, shapes_bench
 from jobs.evaluation_config import EvaluationConfig
 from jobs.recipe import Recipe
+from jobs.side_by_side import GAIN, side_by_side
 from tests.tiny import make_autoencoder, make_model
 from video_models.autoencoder.quantiser_config import QuantiserConfig, TokenAutoencoderConfig
 from video_models.autoencoder.tokens import TokenAutoencoder
@@ -127,10 +127,10 @@ def test_files_are_written(found):
 
 def test_differences_are_amplified_around_grey():
     original = np.full((2, 64, 32, 3), 100, np.uint8)
-    shown = side_by_side(original, original + 3)
+    shown = side_by_side(original[None], original[None] + 3)
     assert shown.shape == (2, 128, 192, 3)
     assert [int(shown[0, 5, x, 0]) for x in (5, 70, 140)] == [100, 103, 128 + 3 * GAIN]
-    assert side_by_side(original[:, :63], original[:, :63]).shape[1] % 2 == 0
+    assert side_by_side(original[None, :, :63], original[None, :, :63]).shape[1] % 2 == 0
 
 
 def test_measures_that_need_a_network_wait_for_one(found, folders, tmp_path):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from jobs.autoencoder_step import trains_on_images
-from jobs.autoencoder_validation import evaluating, side_by_side
+from jobs.autoencoder_validation import evaluating
 from jobs.recipe import AutoencoderSection, Recipe
+from jobs.side_by_side import side_by_side
 from jobs.train_autoencoder import build, check_fit, open_perceptual
 from tests.tiny import make_autoencoder
 from video_models.formats import save_autoencoder

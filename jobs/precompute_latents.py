@@ -91,6 +91,7 @@ def precompute(
     policy = needed(recipe.pixels, "pixels", "precompute")
     if not records:
         raise SourceError("the source holds no videos; `vdp inspect` says what it holds")
+    records = [dataclasses.replace(item, size=item.size or policy.size) for item in records]
     root = open_store(cache.url)
     root.probe()
     folder = str(recipe.autoencoder_folder.absolute())

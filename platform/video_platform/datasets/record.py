@@ -1,14 +1,16 @@
 """One clip of a dataset: where its bytes are, what it shows, how to tell that it has changed."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from video_platform.storage import Stat
+from video_platform.video.policy import ClipSize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One video file, or one video inside a tar shard."""
+    """A clip: a video file or a video inside a tar shard, the whole of it or a part."""
 
     id: str
     """Unique in its dataset, and the same when other clips are added: the path within the dataset
@@ -27,6 +29,18 @@ class Record:
     """What it shows; None when the dataset does not say."""
     program: dict[str, Any] | None = None
     """Ground truth of a synthetic clip."""
+    file: str | None = None
+    """Id of the record of the whole video that this clip was cut from; None when it is that."""
+    start_s: float = 0.0
+    """Where the clip begins, in seconds after the first frame that the video shows."""
+    size: ClipSize | None = None
+    """The size at which it is decoded; None is that of the recipe's `pixels`."""
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "Record":
+        """Read what `dataclasses.asdict` made."""
+        size = tree["size"]
+        return cls(**{**tree, "size": None if size is None else ClipSize(*size)})
 
 
 def identify(stat: Stat, offset: int | None, size_bytes: int) -> str:

@@ -41,7 +41,8 @@ class Decoder:
 
     def _try(self, record: Record) -> NDArray[np.uint8] | MediaError:
         try:
-            return self._isolated.decode(read_media(record), self._policy).frames
+            policy = self._policy.at(record.size) if record.size else self._policy
+            return self._isolated.decode(read_media(record), policy).frames
         except MediaError as error:
             return error
 

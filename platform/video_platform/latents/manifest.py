@@ -80,12 +80,13 @@ def load_manifest(root: Store, name: str) -> list[Record]:
     data = root.read(key)
     if hashlib.sha256(data).hexdigest()[:16] != name:
         raise CorruptCacheError(f"{key} is damaged: its content does not match its name")
-    return [Record(**json.loads(line)) for line in data.splitlines()]
+    return [Record.from_json(json.loads(line)) for line in data.splitlines()]
 
 
 def latent_units(records: Sequence[Record], size: int) -> list[Unit]:
     """Split the clips of a source into units; captions play no part."""
-    return partition((Member(record.id, _source(record)) for record in records), size)
+    members = (Member(record.id, _source(record), record.file or "") for record in records)
+    return partition(members, size)
 
 
 def text_units(records: Sequence[Record], size: int) -> list[Unit]:
@@ -107,4 +108,5 @@ def caption_key(caption: str | None) -> str:
 def _source(record: Record) -> str:
     """Hash where a clip's pixels come from; its id, caption and program play no part."""
     fields: dict[str, Any] = dataclasses.asdict(record)
-    return digest({k: fields[k] for k in ("url", "key", "offset", "size_bytes", "identity")})[:32]
+    names = ("url", "key", "offset", "size_bytes", "identity", "start_s", "size")
+    return digest({name: fields[name] for name in names})[:32]

@@ -10,6 +10,7 @@ threads; the copy opens the same snapshot again.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from video_platform.latents.snapshots import Snapshot, load_index, load_snapshot
 from video_platform.latents.spans import SpanReader
 from video_platform.latents.spec import LayerSpec, differences
 from video_platform.storage import Store, open_store
-from video_platform.video.policy import PixelPolicy
+from video_platform.video.policy import ClipSize, PixelPolicy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,14 +161,30 @@ def open_cache(url: str, *, snapshot: int | None = None) -> Cache:
     return Cache(root, load_snapshot(root, snapshot))
 
 
-def check_matches(cache: Cache, autoencoder_fingerprint: str, policy: PixelPolicy) -> None:
+def check_matches(
+    cache: Cache,
+    autoencoder_fingerprint: str,
+    policy: PixelPolicy,
+    sizes: Sequence[ClipSize] | None = None,
+) -> None:
     """Check that a cache was made by this autoencoder of clips of this pixel policy.
+
+    Args:
+        cache: the cache.
+        autoencoder_fingerprint: hash of the autoencoder's tensors.
+        policy: how its pixels should have been made.
+        sizes: the sizes that its clips may have; None is the policy's.
 
     Raises:
         StaleCacheError: it was not; the message names the fields that differ.
     """
-    made_by = {name: cache.spec.identity[name] for name in ("autoencoder", "pixels")}
-    wanted = {"autoencoder": autoencoder_fingerprint, "pixels": dataclasses.asdict(policy)}
+    identity, held = cache.spec.identity, {*cache.header.sizes}
+    allowed = {*(sizes or [policy.size])}
+    made_by = {name: identity[name] for name in ("autoencoder", "pixels")}
+    wanted = {"autoencoder": autoencoder_fingerprint, "pixels": policy.making}
+    if not held <= allowed:
+        made_by["sizes"] = ", ".join(map(str, sorted(held)))
+        wanted["sizes"] = ", ".join(map(str, sorted(allowed)))
     unlike = differences(made_by, wanted)
     if unlike:
         raise StaleCacheError(

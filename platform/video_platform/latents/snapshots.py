@@ -30,6 +30,7 @@ from video_platform.latents.records import Commit, Entry, TensorRecord
 from video_platform.latents.sealed import digest, seal, unseal
 from video_platform.latents.units import Unit
 from video_platform.storage import Store, open_store
+from video_platform.video.policy import ClipSize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class Snapshot:
     """Folder of the text layer of each encoder."""
     clips: int
     """Number of samples."""
+    sizes: tuple[ClipSize, ...]
+    """Sizes at which the clips of the source are decoded, sorted."""
     rejects: Mapping[str, int]
     """How many clips of the source were refused, by reason."""
     units: int
@@ -125,6 +128,7 @@ def load_snapshot(root: Store, number: int | None = None) -> Snapshot:
     tree = unseal(root.read(key), key)
     places = {name: TensorRecord.from_json(t) for name, t in tree["empty_text"].items()}
     tree |= {"empty_text": places, "mean": tuple(tree["mean"]), "std": tuple(tree["std"])}
+    tree |= {"sizes": tuple(ClipSize(*size) for size in tree["sizes"])}
     return Snapshot(id=tree.pop("sha256"), **tree)
 
 
@@ -221,6 +225,7 @@ def _freeze(root: Store, join: _Join, *, inputs: str, missing: int) -> Snapshot:
         latent=join.plan.latent,
         text=dict(join.plan.text),
         clips=len(rows),
+        sizes=tuple(sorted({record.size for record in join.records if record.size})),
         rejects=dict(sorted(rejects.items())),
         units=len(join.latent.commits),
         units_missing=missing,

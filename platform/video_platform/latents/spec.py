@@ -79,7 +79,7 @@ def latent_spec(
         "autoencoder": autoencoder_fingerprint,
         "encode": {"compute": config.compute, "stored": config.stored, "tiling": "none"},
         "encode_version": ENCODE_VERSION,
-        "pixels": dataclasses.asdict(policy),
+        "pixels": policy.making,
     }
     return LayerSpec(layer=LATENT, identity=identity, information=information)
 

@@ -7,12 +7,27 @@ hold different pixels. Everything that changes a pixel is here; limits, which on
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 Fit = Literal["crop", "pad"]
 Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
 Untagged = Literal["bt601", "bt709", "by_size"]
 Short = Literal["reject", "repeat_last"]
+
+
+class ClipSize(NamedTuple):
+    """The size of a clip, which decides the bucket that it falls into."""
+
+    frames: int
+    """Frames; 1 is an image."""
+    height: int
+    """Height in pixels."""
+    width: int
+    """Width in pixels."""
+
+    def __str__(self) -> str:
+        """Spell it as frames x height x width."""
+        return "x".join(map(str, self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +60,21 @@ class PixelPolicy:
     short: Short = "reject"
     """A video that ends before the clip does: `reject` it, or `repeat_last` shows its last frame
     until the clip is full."""
+
+    @property
+    def size(self) -> ClipSize:
+        """The size of its clips."""
+        return ClipSize(self.frames, self.height, self.width)
+
+    @property
+    def making(self) -> dict[str, Any]:
+        """How pixels are made, whatever the size of the clip; JSON."""
+        fields = dataclasses.asdict(self)
+        return {name: fields[name] for name in fields if name not in ClipSize._fields}
+
+    def at(self, size: ClipSize) -> "PixelPolicy":
+        """Return the same policy for clips of another size."""
+        return dataclasses.replace(self, **size._asdict())
 
     def __post_init__(self) -> None:
         """Check every number."""

@@ -30,6 +30,7 @@ def record(number: int, **changes) -> Record:
         "size_bytes": 100 + number,
         "identity": f"v{number}",
         "caption": f"caption {number % 3}",
+        "size": POLICY.size,
     }
     return Record(**{**fields, **changes})
 

@@ -80,7 +80,7 @@ class CausalConv3d(nn.Conv3d):
         ring.seen += 1
         taps = [self.num_past - (last - at) % size for at in range(min(ring.seen, size))]
         image = ring.image[:, : len(taps) * self.in_channels]
-        weight = self.weight[:, :, taps].transpose(1, 2).flatten(1, 2)  # (C_out, taps C, h, w)
+        weight = torch.cat([self.weight[:, :, tap] for tap in taps], dim=1)  # (C_out, taps C, h, w)
         return F.conv2d(image, weight, self.bias, padding=self.padding[1:])[:, :, None]
 
 

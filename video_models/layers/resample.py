@@ -31,7 +31,8 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return (B, C, T, H / 2, W / 2), (B, C, 1 + (T - 1) / 2, H, W), or both changes."""
         if self.space:
-            framed = F.pad(fold_frames(x), (0, 1, 0, 1))
+            rows = fold_frames(x).movedim(1, -1)  # padded as they lie in memory
+            framed = F.pad(rows, (0, 0, 0, 1, 0, 1)).movedim(-1, 1)
             x = unfold_frames(self.resample(framed), x.shape[0])
         if self.time_conv is None:
             return x

@@ -59,11 +59,12 @@ def test_the_norm_without_gradients_computes_what_it_does_with_them(layout, dtyp
     x = torch.randn(2, 300, 2, 16, 17).to(dtype).contiguous(memory_format=layout)
     x[0, :, 0, 0, 0] = 0
     expected = norm(x, silu=True)
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}
     with torch.no_grad():
-        torch.testing.assert_close(norm(x, silu=True), expected)
+        torch.testing.assert_close(norm(x, silu=True), expected, **close)
         room = torch.empty(2, 900, 16, 17, dtype=dtype).contiguous(
             memory_format=torch.channels_last
         )
         slot = room.chunk(3, dim=1)[1][:, :, None]
         norm(x[:, :, :1], silu=True, out=slot)
-    torch.testing.assert_close(slot, expected[:, :, :1])
+    torch.testing.assert_close(slot, expected[:, :, :1], **close)

@@ -2,8 +2,8 @@
 
 A kernel of k frames sees its own frame and the k - 1 before it; before the first frame there are
 zeros. A clip may come whole or in chunks of any size: with a `Memory` a layer goes on where its
-last chunk ended. Then each frame is written into a ring of the last k, which is convolved as it
-lies; nothing is moved or kept twice.
+last chunk ended. Then three frames under a kernel are one image of three times the channels; and on
+a CPU, where convolutions wait for arithmetic, two frames at a time share a third of it.
 
 Legend: B batch, C channels, T frames, H W pixels, k frames of a kernel.
 """
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_models.layers.memory import Memory, Ring
+from video_models.layers.memory import Memory, Past
 
 
 class Activation(Protocol):
@@ -55,9 +55,15 @@ class CausalConv3d(nn.Conv3d):
         """
         if memory is None or not self.num_past:
             return self._slide(x if before is None else before(x))
-        ring = memory.ring(self, x, self.num_past + 1)
-        frames = [self._turn(ring, frame, before) for frame in torch.split(x, 1, dim=2)]
-        return frames[0] if len(frames) == 1 else torch.cat(frames, dim=2)
+        past = memory.past(self, x, self.num_past)
+        paired = self.num_past == 2 and x.device.type == "cpu"
+        parts, at = [], 0
+        while at < x.shape[2]:
+            count = 2 if paired and past.seen > 1 and at + 1 < x.shape[2] else 1
+            turn = self._pair if count == 2 else self._single
+            parts.append(turn(x[:, :, at : at + count], past, memory, before))
+            at += count
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def _slide(self, x: Tensor) -> Tensor:
         """Convolve a whole clip."""
@@ -69,19 +75,56 @@ class CausalConv3d(nn.Conv3d):
         weight = self.weight[:, :, self.num_past + 1 - taps :]
         return F.conv3d(x, weight, self.bias, padding=self.padding)
 
-    def _turn(self, ring: Ring, x: Tensor, before: Activation | None) -> Tensor:
-        """Put one frame into its ring and convolve that, the taps turned to where frames lie."""
-        slot = ring.slot(ring.seen)
-        if before is None:
-            slot.copy_(x)
-        else:
-            before(x, out=slot)
-        last, size = ring.seen, self.num_past + 1
-        ring.seen += 1
-        taps = [self.num_past - (last - at) % size for at in range(min(ring.seen, size))]
-        image = ring.image[:, : len(taps) * self.in_channels]
-        weight = torch.cat([self.weight[:, :, tap] for tap in taps], dim=1)  # (C_out, taps C, h, w)
-        return F.conv2d(image, weight, self.bias, padding=self.padding[1:])[:, :, None]
+    def _single(self, x: Tensor, past: Past, memory: Memory, before: Activation | None) -> Tensor:
+        """Convolve one frame and those before it as one image."""
+        frame = _write(x, memory.take_room(x), before)
+        window = [*past.known(), frame]
+        image = window[0] if len(window) == 1 else torch.cat(window, dim=1)  # (B, taps C, 1, H, W)
+        weight = torch.cat(self.weight.unbind(2)[-len(window) :], dim=1)  # (C_out, taps C, h, w)
+        memory.give_room(past.add(frame))
+        return self._image(image, weight, self.bias)
+
+    def _pair(self, x: Tensor, past: Past, memory: Memory, before: Activation | None) -> Tensor:
+        """Convolve two frames by four kernels over one frame each, where six taps are due.
+
+        Winograd's F(2, 3) over time (Lavin & Gray 2015, arXiv 1509.09308, section 4.1), with frames
+        for numbers: of a b c d under taps g0 g1 g2 it is
+        (a - c) g0 + (b + c) (g0 + g1 + g2) / 2 + (c - b) (g0 - g1 + g2) / 2 and
+        (b + c) (g0 + g1 + g2) / 2 - (c - b) (g0 - g1 + g2) / 2 + (d - b) g2.
+        """
+        a, b = past.frames
+        c = _write(x[:, :, :1], memory.take_room(x), before)
+        g0, g1, g2 = self.weight.unbind(2)  # (C_out, C, h, w)
+        even, odd = (g0 + g2) / 2, g1 / 2
+        first = self._image(a.sub_(c), g0, None)
+        B, C, _, H, W = first.shape
+        frames = first.new_empty((B, 2, H, W, C)).movedim(-1, 1)  # (B, C, 2, H, W)
+        earlier, later = frames.split(1, dim=2)
+        earlier.copy_(first)
+        del first  # what is alive at a time counts here
+        room = past.add(c)
+        both = self._image(torch.add(b, c, out=room), even + odd, self.bias)
+        differ = self._image(torch.sub(c, b, out=room), even - odd, None)
+        earlier.add_(both).add_(differ)
+        torch.sub(both, differ, out=later)
+        del both, differ
+        d = _write(x[:, :, 1:], room, before)
+        room = past.add(d)
+        later.add_(self._image(torch.sub(d, b, out=room), g2, None))
+        memory.give_room(room)
+        return frames
+
+    def _image(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve one image (B, C', 1, H, W) in space."""
+        return F.conv2d(x[:, :, 0], weight, bias, padding=self.padding[1:])[:, :, None]
+
+
+def _write(x: Tensor, room: Tensor, before: Activation | None) -> Tensor:
+    """Put a frame into its room, activated."""
+    if before is None:
+        return room.copy_(x)
+    before(x, out=room)
+    return room
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -53,8 +53,8 @@ class ChannelNorm(nn.Module):
             targets = target.movedim(axis, -1).flatten(0, -2).split(rows)
             for block, y in zip(sources, targets, strict=True):
                 wide = _wide(block)
-                unit = wide * _length(wide).reciprocal_()
-                unit.mul_(gain)
+                mine = wide if wide is not block else torch.empty_like(wide)
+                unit = torch.mul(wide, _length(wide).reciprocal_(), out=mine).mul_(gain)
                 y.copy_(F.silu(unit, inplace=True) if silu else unit)
         return out
 

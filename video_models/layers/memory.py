@@ -8,7 +8,7 @@ are kept in place, and gradients do not pass through them.
 Legend: B batch, C channels, T frames, H W positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -25,28 +25,33 @@ class Stage(Protocol):
         """Return as many frames as those given so far allow, perhaps none."""
 
 
-class Ring:
-    """The last frames that a layer has seen, each in the slot of its number modulo the slots.
-
-    The slots lie beside each other in the channels of one image, so that a convolution over frames
-    is one over an image.
+class Past:
+    """The last frames that a layer has seen.
 
     Attributes:
-        image: (B, slots C, H, W).
-        num_slots: frames that it holds.
+        frames: (B, C, 1, H, W) each, the latest last; their memory is used again.
         seen: frames that came by so far.
     """
 
-    def __init__(self, x: Tensor, num_slots: int):
-        B, C, _, H, W = x.shape
-        shape, memory_format = (B, num_slots * C, H, W), torch.channels_last
-        self.image = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
-        self.num_slots = num_slots
+    def __init__(self, x: Tensor, num_frames: int):
+        self.frames = [_frame_like(x) for _ in range(num_frames)]
         self.seen = 0
 
-    def slot(self, frame: int) -> Tensor:
-        """Return the slot (B, C, 1, H, W) of a frame, by its number in the clip."""
-        return self.image.chunk(self.num_slots, dim=1)[frame % self.num_slots][:, :, None]
+    def add(self, frame: Tensor) -> Tensor:
+        """Take the next frame in, and return the room of the one that is forgotten for it."""
+        self.frames.append(frame)
+        self.seen += 1
+        return self.frames.pop(0)
+
+    def fill(self, frame: Tensor) -> None:
+        """Start with a frame in all places: it was before the clip as often as one looks back."""
+        for kept in self.frames:
+            kept.copy_(frame)
+        self.seen = len(self.frames)
+
+    def known(self) -> list[Tensor]:
+        """Return the kept frames that are of the clip, the latest last."""
+        return self.frames[len(self.frames) - min(self.seen, len(self.frames)) :]
 
 
 class Memory:
@@ -54,13 +59,15 @@ class Memory:
 
     def __init__(self) -> None:
         self._begun: set[nn.Module] = set()
-        self._rings: dict[nn.Module, Ring] = {}
+        self._pasts: dict[nn.Module, Past] = {}
+        self._rooms: dict[Hashable, Tensor] = {}
         self._waiting: dict[nn.Module, Tensor] = {}
 
     @property
     def size_bytes(self) -> int:
         """What the kept frames take."""
-        kept = [*self._waiting.values(), *(ring.image for ring in self._rings.values())]
+        pasts = (frame for past in self._pasts.values() for frame in past.frames)
+        kept = [*self._waiting.values(), *self._rooms.values(), *pasts]
         return sum(tensor.nbytes for tensor in kept)
 
     def begins(self, layer: nn.Module) -> bool:
@@ -69,11 +76,20 @@ class Memory:
         self._begun.add(layer)
         return begins
 
-    def ring(self, layer: nn.Module, x: Tensor, num_slots: int) -> Ring:
-        """Return a layer's ring of frames like those of x."""
-        if layer not in self._rings:
-            self._rings[layer] = Ring(x, num_slots)
-        return self._rings[layer]
+    def past(self, layer: nn.Module, x: Tensor, num_frames: int) -> Past:
+        """Return what a layer keeps of earlier frames like those of x."""
+        if layer not in self._pasts:
+            self._pasts[layer] = Past(x, num_frames)
+        return self._pasts[layer]
+
+    def take_room(self, x: Tensor) -> Tensor:
+        """Return memory for a frame like those of x; layers pass it on to each other."""
+        found = self._rooms.pop(_room_key(x), None)
+        return _frame_like(x) if found is None else found
+
+    def give_room(self, room: Tensor) -> None:
+        """Return memory that was taken, or as much other."""
+        self._rooms[_room_key(room)] = room
 
     def waiting(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Return the frames that a layer put back, with x behind them."""
@@ -109,6 +125,19 @@ def flow(stages: Sequence[Stage], x: Tensor, memory: Memory | None) -> Iterator[
 
 
 def pieces(x: Tensor) -> tuple[Tensor, ...]:
-    """Split frames (B, C, T, H, W) into pieces of at most `PIECE_ELEMENTS`, or single frames."""
+    """Split frames (B, C, T, H, W) into pieces of at most `PIECE_ELEMENTS`, or pairs of frames."""
     limit = PIECE_ELEMENTS.get(x.device.type, PIECE_ELEMENTS["cuda"])
-    return torch.split(x, max(1, limit * x.shape[2] // x.numel()), dim=2)
+    return torch.split(x, max(2, limit * x.shape[2] // x.numel()), dim=2)
+
+
+def _frame_like(x: Tensor) -> Tensor:
+    """Return memory for one frame, its channels last."""
+    B, C, _, H, W = x.shape
+    frame = torch.empty(
+        (B, C, H, W), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
+    return frame[:, :, None]
+
+
+def _room_key(x: Tensor) -> Hashable:
+    return (*x.shape[:2], *x.shape[3:], x.dtype, x.device)

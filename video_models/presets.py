@@ -12,6 +12,31 @@ AUTOENCODERS: dict[str, AutoencoderConfig] = {
         space_down=(True, True, True),
         time_down=(True, True, True),
     ),
+    "hunyuan-video": AutoencoderConfig(
+        base_dim=128,
+        latent_channels=16,
+        dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2,
+        space_down=(True, True, True),
+        time_down=(False, True, True),
+        time_up=(False, True, True),
+        padding="replicate",
+        norm="group_clip",
+        resampler="strided",
+        mid_attention="clip",
+    ),
+    "hunyuan-video-1.5": AutoencoderConfig(
+        base_dim=128,
+        latent_channels=32,
+        dim_mult=(1, 2, 4, 8, 8),
+        num_res_blocks=2,
+        space_down=(True, True, True, True),
+        time_down=(False, False, True, True),
+        padding="replicate",
+        resampler="shuffle",
+        mid_attention="clip",
+        latent_convs=False,
+    ),
     "shapes": AutoencoderConfig(
         base_dim=32,
         decoder_dim=48,
@@ -45,8 +70,9 @@ AUTOENCODERS: dict[str, AutoencoderConfig] = {
 }
 """Autoencoders by name: `shapes` for the small synthetic world (4 x 4 x 4, 0.5M parameters; all its
 levels lie on the grid of folded patches, which trains in minutes on a CPU), the published sizes of
-Wan 2.1 (4 x 8 x 8, 127M parameters) and 2.2 (4 x 16 x 16, 705M), and `causal-8x8x8`, which shrinks
-time by eight as Movie Gen's does (Polyak et al. 2024, arXiv 2410.13720, section 3.1.1)."""
+Wan 2.1 (4 x 8 x 8, 127M parameters) and 2.2 (4 x 16 x 16, 705M) and of HunyuanVideo (4 x 8 x 8,
+246M) and 1.5 (4 x 16 x 16, 1.26B), and `causal-8x8x8`, which shrinks time by eight as Movie Gen's
+does (Polyak et al. 2024, arXiv 2410.13720, section 3.1.1)."""
 
 TRANSFORMERS: dict[str, TransformerConfig] = {
     "shapes": TransformerConfig(

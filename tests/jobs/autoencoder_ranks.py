@@ -26,7 +26,7 @@ from video_models.formats import fingerprint, save_autoencoder
 from video_models.objectives.config import AdversarialConfig, ReconstructionConfig
 from video_models.objectives.reconstruction import reconstruction_terms
 from video_platform.batches.loader import Loader, Place
-from video_platform.batches.order import Order
+from video_platform.batches.order import Bucket, Order
 from video_platform.training.checkpoint import Checkpoints
 from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
@@ -64,6 +64,7 @@ def section(**changes):
         log_every=1,
         checkpoint_every=None,
         zero_stage=changes.pop("zero_stage", 1),
+        activation_checkpointing=changes.pop("recompute", False),
     )
     values = {
         "config": SIZE,
@@ -85,8 +86,8 @@ def clips():
 
 
 def batches(*, rank, world, micro_batch_size):
-    place = Place(rank=rank, world=world, micro_batch_size=micro_batch_size)
-    return Loader(clips(), Order([range(8)], batch_size=BATCH, seed=0), stack, place=place)
+    order = Order([Bucket(range(8), BATCH, micro_batch_size)], seed=0)
+    return Loader(clips(), order, stack, place=Place(rank=rank, world=world))
 
 
 def mine():
@@ -175,13 +176,13 @@ def furthest(weights, module):
 
 
 def game(folder):
-    """Two ranks at stages 0, 1 and 2 beside one plain process."""
+    """Two ranks at stages 0, 1 (which recomputes blocks) and 2 beside one plain process."""
     plain = Plain(section())
     source = batches(rank=0, world=1, micro_batch_size=BATCH).steps()
     losses = [plain.update(next(source)[0], step) for step in range(STEPS)]
     report = {}
     for stage in range(3):
-        config = section(zero_stage=stage)
+        config = section(zero_stage=stage, recompute=stage == 1)
         step, logged = open_here(config), []
         train(
             step, mine(), config.training,

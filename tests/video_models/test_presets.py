@@ -11,6 +11,8 @@ from video_models.transformer.model import VideoTransformer
 
 PARAMETERS = {
     "causal-8x8x8": 127_141_843,
+    "hunyuan-video": 246_478_803,
+    "hunyuan-video-1.5": 1_260_634_115,
     "shapes": 523_916,
     "wan-2.1": 126_892_531,
     "wan-2.2": 704_688_668,
@@ -41,26 +43,32 @@ def test_transformers_have_exactly_their_parameters(name):
 
 
 PUBLISHED = {
-    "wan-2.1": {},
-    "wan-2.2": {
-        "base_dim": 160,
-        "decoder_base_dim": 256,
-        "z_dim": 48,
-        "is_residual": True,
-        "in_channels": 12,
-        "out_channels": 12,
-        "patch_size": 2,
-        "scale_factor_spatial": 16,
-        "latents_mean": [0.0] * 48,
-        "latents_std": [1.0] * 48,
-    },
+    "hunyuan-video": ("AutoencoderKLHunyuanVideo", {}),
+    "hunyuan-video-1.5": ("AutoencoderKLHunyuanVideo15", {}),
+    "wan-2.1": ("AutoencoderKLWan", {}),
+    "wan-2.2": (
+        "AutoencoderKLWan",
+        {
+            "base_dim": 160,
+            "decoder_base_dim": 256,
+            "z_dim": 48,
+            "is_residual": True,
+            "in_channels": 12,
+            "out_channels": 12,
+            "patch_size": 2,
+            "scale_factor_spatial": 16,
+            "latents_mean": [0.0] * 48,
+            "latents_std": [1.0] * 48,
+        },
+    ),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_autoencoders_are_as_large_as_in_diffusers(name):
     diffusers = pytest.importorskip("diffusers")
-    peer = on_meta(lambda config: diffusers.AutoencoderKLWan(**config), PUBLISHED[name])
+    kind, settings = PUBLISHED[name]
+    peer = on_meta(lambda config: getattr(diffusers, kind)(**config), settings)
     assert count(peer) == PARAMETERS[name]
 
 

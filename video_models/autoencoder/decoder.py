@@ -7,29 +7,25 @@ Legend: B batch, C channels, T frames, H W positions.
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from video_models.autoencoder.blocks import MidBlock, ResidualBlock, add
 from video_models.autoencoder.config import AutoencoderConfig
-from video_models.autoencoder.encoder import resampling
-from video_models.layers.causal_conv import CausalConv3d
-from video_models.layers.channel_norm import ChannelNorm
+from video_models.autoencoder.switches import convolution, entry_up, norm, upsampler
 from video_models.layers.memory import Memory, Stage, begins, flow
-from video_models.layers.resample import Upsample, repeat_up
+from video_models.layers.resample import repeat_up
+from video_models.layers.shuffle_resample import repeat_to
 
 
 class UpBlock(nn.Module):
-    """A level of Wan 2.1: residual blocks, then a resampler that halves the channels."""
+    """A level of Wan 2.1 or HunyuanVideo: residual blocks, then a resampler."""
 
-    def __init__(self, in_dim: int, out_dim: int, config: AutoencoderConfig, *, level: int):
+    def __init__(self, config: AutoencoderConfig, level: int):
         super().__init__()
-        self.resnets = _resnets(in_dim, out_dim, config)
-        space, time = _growth(config, level)
-        upsampler = Upsample(out_dim, out_dim // 2, space=space, time=time)
-        self.upsamplers = nn.ModuleList([upsampler] if space or time else [])
+        self.resnets = _resnets(config, level)
+        self.upsamplers = nn.ModuleList(upsampler(config, level))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return the level's output, larger by its resampler."""
@@ -41,15 +37,13 @@ class UpBlock(nn.Module):
 class ShortcutUpBlock(nn.Module):
     """A level of Wan 2.2: residual blocks and resampler beside a repetition of the input."""
 
-    def __init__(self, in_dim: int, out_dim: int, config: AutoencoderConfig, *, level: int):
+    def __init__(self, config: AutoencoderConfig, level: int):
         super().__init__()
-        self.out_dim = out_dim
-        self.resnets = _resnets(in_dim, out_dim, config)
-        space, time = _growth(config, level)
+        self.out_dim = config.dims_up[level]
+        self.resnets = _resnets(config, level)
+        space, time = config.growth(level)
         self.space, self.time = 1 + space, 1 + time
-        self.upsampler = (
-            Upsample(out_dim, out_dim, space=space, time=time) if space or time else None
-        )
+        self.upsampler = next(iter(upsampler(config, level)), None)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return the level's output, larger by its resampler; the last level has no shortcut."""
@@ -69,20 +63,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        mults = config.dim_mult[::-1]
-        dims = [config.width_up * mult for mult in (mults[0], *mults)]
-        self.conv_in = CausalConv3d(config.latent_channels, dims[0], config.kernel)
+        dims = config.dims_up
+        self.conv_in = convolution(config.latent_channels, dims[0], config)
         self.mid_block = MidBlock(dims[0], config)
         block = ShortcutUpBlock if config.residual_resampling else UpBlock
-        halved = 1 if config.residual_resampling else 2
-        self.up_blocks = nn.ModuleList(
-            block(in_dim if level == 0 else in_dim // halved, out_dim, config, level=level)
-            for level, (in_dim, out_dim) in enumerate(pairwise(dims))
-        )
-        self.norm_out = ChannelNorm(dims[-1], num_axes=3)
-        self.conv_out = CausalConv3d(
-            dims[-1], config.channels * config.patch_size**2, config.kernel
-        )
+        self.up_blocks = nn.ModuleList(block(config, level) for level in range(len(dims)))
+        self.norm_out = norm(dims[-1], config, num_axes=3)
+        self.conv_out = convolution(dims[-1], config.channels * config.patch_size**2, config)
+        self.has_shortcut = config.resampler == "shuffle"
 
     def forward(self, z: Tensor) -> Tensor:
         """Return folded pixels (B, C p p, T, H, W) of latents (B, z, T', H', W'), a whole clip."""
@@ -95,26 +83,25 @@ class Decoder(nn.Module):
     @property
     def bottom(self) -> tuple[Stage, ...]:
         """The stages before frames grow; an output sees its whole frame."""
-        return (self.conv_in, self.mid_block)
+        return (self._foot, self.mid_block)
 
     @property
     def ascent(self) -> tuple[Stage, ...]:
         """The stages that make frames grow; an output sees a neighbourhood only."""
         return (*self.up_blocks, self._head)
 
+    def _foot(self, z: Tensor, memory: Memory | None) -> Tensor:
+        foot: Tensor = self.conv_in(z, memory)
+        return add(foot, repeat_to(z, foot.shape[1])) if self.has_shortcut else foot
+
     def _head(self, x: Tensor, memory: Memory | None) -> Tensor:
         pixels: Tensor = self.conv_out(x, memory, partial(self.norm_out, silu=True))
         return pixels
 
 
-def _resnets(in_dim: int, out_dim: int, config: AutoencoderConfig) -> nn.ModuleList:
+def _resnets(config: AutoencoderConfig, level: int) -> nn.ModuleList:
+    in_dim, out_dim = entry_up(config, level), config.dims_up[level]
     return nn.ModuleList(
         ResidualBlock(in_dim if i == 0 else out_dim, out_dim, config)
         for i in range(config.num_res_blocks + 1)
     )
-
-
-def _growth(config: AutoencoderConfig, level: int) -> tuple[bool, bool]:
-    """Say whether the resampler behind a decoder level changes space and time."""
-    behind = len(config.dim_mult) - 2 - level  # the encoder level whose resampler it undoes
-    return (False, False) if behind < 0 else resampling(config, behind)

@@ -8,32 +8,43 @@ Legend: B batch, C channels, T frames, H W positions.
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from video_models.autoencoder.blocks import MidBlock, ResidualBlock, add
 from video_models.autoencoder.config import AutoencoderConfig
-from video_models.layers.causal_conv import CausalConv3d
-from video_models.layers.channel_norm import ChannelNorm
+from video_models.autoencoder.switches import convolution, downsampler, entry_down, norm
 from video_models.layers.memory import Memory, Stage, flow
-from video_models.layers.resample import Downsample, average_down, whole_groups
+from video_models.layers.resample import average_down, whole_groups
+from video_models.layers.shuffle_resample import group_mean
+
+
+class DownBlock(nn.Module):
+    """A level of HunyuanVideo: residual blocks, then a resampler."""
+
+    def __init__(self, config: AutoencoderConfig, level: int):
+        super().__init__()
+        self.resnets = _resnets(config, level)
+        self.downsamplers = nn.ModuleList(downsampler(config, level))
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        """Return the level's output, smaller by its resampler."""
+        for layer in (*self.resnets, *self.downsamplers):
+            x = layer(x, memory)
+        return x
 
 
 class ShortcutDownBlock(nn.Module):
     """A level of Wan 2.2: residual blocks and resampler beside an average of the input."""
 
-    def __init__(self, in_dim: int, out_dim: int, config: AutoencoderConfig, *, level: int):
+    def __init__(self, config: AutoencoderConfig, level: int):
         super().__init__()
-        self.out_dim = out_dim
-        self.resnets = nn.ModuleList(
-            ResidualBlock(in_dim if i == 0 else out_dim, out_dim, config)
-            for i in range(config.num_res_blocks)
-        )
-        space, time = resampling(config, level)
+        self.out_dim = config.dims[level]
+        self.resnets = _resnets(config, level)
+        space, time = config.shrinkage(level)
         self.space, self.time = 1 + space, 1 + time
-        self.downsampler = Downsample(out_dim, space=space, time=time) if space or time else None
+        self.downsampler = next(iter(downsampler(config, level)), None)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Return the level's output, smaller by its resampler."""
@@ -57,15 +68,16 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, *, out_channels: int):
         super().__init__()
-        dims = [config.base_dim * mult for mult in (1, *config.dim_mult)]
+        dims = config.dims
         in_channels = config.channels * config.patch_size**2
-        self.conv_in = CausalConv3d(in_channels, dims[0], config.kernel)
+        self.conv_in = convolution(in_channels, config.base_dim, config)
         self.down_blocks = nn.ModuleList()
-        for level, (in_dim, out_dim) in enumerate(pairwise(dims)):
-            self.down_blocks.extend(_level(config, in_dim, out_dim, level=level))
+        for level in range(len(dims)):
+            self.down_blocks.extend(_level(config, level))
         self.mid_block = MidBlock(dims[-1], config)
-        self.norm_out = ChannelNorm(dims[-1], num_axes=3)
-        self.conv_out = CausalConv3d(dims[-1], out_channels, config.kernel)
+        self.norm_out = norm(dims[-1], config, num_axes=3)
+        self.conv_out = convolution(dims[-1], out_channels, config)
+        self.has_shortcut = config.resampler == "shuffle"
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C_out, T', H', W') of folded pixels (B, C p p, T, H, W), a whole clip."""
@@ -87,25 +99,20 @@ class Encoder(nn.Module):
 
     def _head(self, x: Tensor, memory: Memory | None) -> Tensor:
         head: Tensor = self.conv_out(x, memory, partial(self.norm_out, silu=True))
-        return head
+        return add(head, group_mean(x, head.shape[1])) if self.has_shortcut else head
 
 
-def resampling(config: AutoencoderConfig, level: int) -> tuple[bool, bool]:
-    """Say whether the resampler behind an encoder level changes space and time."""
-    if level == len(config.dim_mult) - 1:
-        return False, False
-    return config.space_down[level], config.time_down[level]
-
-
-def _level(config: AutoencoderConfig, in_dim: int, out_dim: int, *, level: int) -> list[nn.Module]:
-    """Build one level; published checkpoints number plain blocks in one row."""
+def _level(config: AutoencoderConfig, level: int) -> list[nn.Module]:
+    """Build one level; Wan 2.1's checkpoints number plain blocks in one row."""
     if config.residual_resampling:
-        return [ShortcutDownBlock(in_dim, out_dim, config, level=level)]
-    blocks: list[nn.Module] = [
+        return [ShortcutDownBlock(config, level)]
+    block = DownBlock(config, level)
+    return [*block.resnets, *block.downsamplers] if config.resampler == "wan" else [block]
+
+
+def _resnets(config: AutoencoderConfig, level: int) -> nn.ModuleList:
+    in_dim, out_dim = entry_down(config, level), config.dims[level]
+    return nn.ModuleList(
         ResidualBlock(in_dim if i == 0 else out_dim, out_dim, config)
         for i in range(config.num_res_blocks)
-    ]
-    space, time = resampling(config, level)
-    if space or time:
-        blocks.append(Downsample(out_dim, space=space, time=time))
-    return blocks
+    )

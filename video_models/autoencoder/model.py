@@ -44,10 +44,11 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config, out_channels=2 * config.latent_channels)
-        self.quant_conv = CausalConv3d(2 * config.latent_channels, 2 * config.latent_channels, 1)
-        _start_narrow(self.quant_conv)
-        self.post_quant_conv = CausalConv3d(config.latent_channels, config.latent_channels, 1)
+        size = config.latent_channels
+        self.encoder = Encoder(config, out_channels=2 * size)
+        self.quant_conv = _latent_conv(2 * size, config)
+        _start_narrow(self.quant_conv if config.latent_convs else self.encoder.conv_out)
+        self.post_quant_conv = _latent_conv(size, config)
         self.decoder = Decoder(config)
         # The config owns these numbers; as weights they would change the fingerprint.
         for name in ("latent_mean", "latent_std"):
@@ -155,10 +156,15 @@ class Autoencoder(nn.Module):
         self.latent_std.copy_(torch.tensor(std or (1.0,) * size))
 
 
-def _start_narrow(quant_conv: CausalConv3d) -> None:
+def _latent_conv(dim: int, config: AutoencoderConfig) -> nn.Module:
+    return CausalConv3d(dim, dim, 1) if config.latent_convs else nn.Identity()
+
+
+def _start_narrow(conv: nn.Module) -> None:
     """Start with a posterior that is narrow everywhere: noise would drown the first small means."""
-    logvar = slice(quant_conv.out_channels // 2, None)
+    assert isinstance(conv, CausalConv3d), f"moments come from a {type(conv).__name__}"  # noqa: S101
+    logvar = slice(conv.out_channels // 2, None)
     with torch.no_grad():
-        quant_conv.weight[logvar] *= 0.1
-        if quant_conv.bias is not None:
-            quant_conv.bias[logvar] -= 4
+        conv.weight[logvar] *= 0.1
+        if conv.bias is not None:
+            conv.bias[logvar] -= 4

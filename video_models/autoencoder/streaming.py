@@ -28,7 +28,7 @@ def encode_clip(encoder: Encoder, video: Tensor, config: AutoencoderConfig) -> T
     """
     check_channels(video, config.channels, "a video has")
     config.latent_shape(*video.shape[2:])
-    memory = None if torch.is_grad_enabled() else Memory()
+    memory = _memory(config)
     return torch.cat([*_encoded(encoder, video, config, memory)], dim=2)
 
 
@@ -40,7 +40,7 @@ def decode_clip(decoder: Decoder, latents: Tensor, config: AutoencoderConfig) ->
     """
     if not latents.shape[2]:
         raise ValueError("latents have no frame; a clip has at least one")
-    memory = None if torch.is_grad_enabled() else Memory()
+    memory = _memory(config)
     parts = _decoded(decoder, latents, config, memory)
     if memory is None:
         return torch.cat([*parts], dim=2)
@@ -55,8 +55,10 @@ def encode_chunks(
     One part (B, C_out, t', H', W') for each chunk that completes a latent frame or several.
 
     Raises:
-        ValueError: a chunk's shape, or at the end the number of frames, does not fit.
+        ValueError: a chunk's shape, or at the end the number of frames, does not fit, or a clip
+            cannot be cut.
     """
+    config.check_stream()
     memory, frames = Memory(), 0
     for chunk in _alike(chunks):
         check_channels(chunk, config.channels, "a chunk has")
@@ -74,8 +76,9 @@ def decode_chunks(
     """Yield the video (B, C, t, H, W) of latents in chunks (B, z, t', H', W'), one part a chunk.
 
     Raises:
-        ValueError: a chunk's shape does not fit.
+        ValueError: a chunk's shape does not fit, or a clip cannot be cut.
     """
+    config.check_stream()
     memory, first = Memory(), True
     for chunk in _alike(chunks):
         frames = chunk.shape[2] * config.temporal_factor
@@ -92,6 +95,11 @@ def check_channels(x: Tensor, channels: int, subject: str) -> None:
     """
     if x.ndim != 5 or x.shape[1] != channels:
         raise ValueError(f"{subject} shape (B, {channels}, T, H, W), got {tuple(x.shape)}")
+
+
+def _memory(config: AutoencoderConfig) -> Memory | None:
+    """Return what whole clips are run with: nothing where gradients or norms need all frames."""
+    return None if torch.is_grad_enabled() or config.norm == "group_clip" else Memory()
 
 
 def _encoded(

@@ -27,8 +27,11 @@ def encode_halo(config: AutoencoderConfig) -> int:
     """Return how many pixels beyond its own a latent sees to a side, attention aside."""
     reach = 0
     for level in reversed(range(len(config.dim_mult))):
-        if level < len(config.space_down) and config.space_down[level]:
+        space, time = config.shrinkage(level)
+        if space:
             reach = 2 * reach + 1
+        elif time and config.resampler != "wan":
+            reach += 1  # its convolution spans space all the same
         reach += 2 * config.num_res_blocks
     return (reach + 1) * config.patch_size
 
@@ -39,8 +42,10 @@ def decode_halo(config: AutoencoderConfig) -> int:
     for level in range(len(config.dim_mult)):
         reach += 2 * (config.num_res_blocks + 1)
         if level < len(config.space_down):
-            reach += 1  # the resampler's convolution
+            shuffles = config.resampler == "shuffle"  # its convolution sees the small frame
+            reach += not shuffles
             reach = -(-reach // 2) if config.space_down[level] else reach
+            reach += shuffles
     return reach
 
 
@@ -50,9 +55,10 @@ def tiled_encode(model: Autoencoder, video: Tensor, *, tile: int) -> Posterior:
 
     Raises:
         ValueError: the tile is no positive multiple of the pixels of a latent, or the video does
-            not fit.
+            not fit, or tiles cannot be exact.
     """
     config = model.config
+    config.check_tiles()
     _, _, rows, columns = config.latent_shape(*video.shape[2:])
     side = config.spatial_factor
     h = None
@@ -72,9 +78,11 @@ def tiled_decode(model: Autoencoder, latents: Tensor, *, tile: int) -> Tensor:
     """Return `model.decode(latents)`, with tiles of tile x tile pixels at a time.
 
     Raises:
-        ValueError: the tile is no positive multiple of the pixels of a latent.
+        ValueError: the tile is no positive multiple of the pixels of a latent, or tiles cannot be
+            exact.
     """
     config = model.config
+    config.check_tiles()
     B, _, T, rows, columns = latents.shape
     side, frames = config.spatial_factor, 1 + (T - 1) * config.temporal_factor
     z = model.post_quant_conv(latents).contiguous(memory_format=torch.channels_last_3d)

@@ -1,25 +1,38 @@
-"""Autoencoder folders: ours of both kinds, diffusers' `AutoencoderKLWan`, and Wan's own files.
+"""Autoencoder folders: ours of both kinds, diffusers' of Wan and HunyuanVideo, and Wan's own files.
 
-Parameters carry the names of diffusers, so for folders only the config is translated; Wan's own
-names are in `wan_names.py`. What diffusers can express is written so that diffusers opens it.
+Parameters carry the names of diffusers' `AutoencoderKLWan`, so of its folders only the config is
+translated; Wan's own names are in `wan_names.py`, HunyuanVideo's in `hunyuan.py`. What diffusers
+can express is written so that diffusers opens it.
 """
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
-from video_models.autoencoder.config import AutoencoderConfig
+from torch import Tensor
+
+from video_models.autoencoder.config import AutoencoderConfig, Resampler
 from video_models.autoencoder.model import Autoencoder
 from video_models.autoencoder.tokens import TokenAutoencoder
-from video_models.autoencoder.warm_start import AnyAutoencoder
-from video_models.formats import tokens
+from video_models.autoencoder.warm_start import AnyAutoencoder, backbone
+from video_models.formats import hunyuan, tokens
 from video_models.formats.folder import ModelFormatError, open_model, write_folder
 from video_models.formats.wan_checkpoint import open_original, original_file
 from video_models.formats.wan_names import LATENTS, unlike_wan
 
 OURS = "CausalAutoencoder"
 WAN = "AutoencoderKLWan"
+KINDS: dict[Resampler, str] = {
+    "shuffle": hunyuan.HUNYUAN_15,
+    "strided": hunyuan.HUNYUAN,
+    "wan": WAN,
+}
+"""The class of diffusers that has each kind of resampler."""
+
+FAMILIES = {WAN: "Wan", hunyuan.HUNYUAN: "HunyuanVideo", hunyuan.HUNYUAN_15: "HunyuanVideo 1.5"}
+"""What the models of a class are called."""
 
 WAN_DEFAULTS: dict[str, Any] = {
     "base_dim": 96,
@@ -73,27 +86,37 @@ def save_autoencoder(model: AnyAutoencoder, folder: str | Path, format: Format =
     Args:
         model: what to write.
         folder: where to.
-        format: `diffusers` writes what `AutoencoderKLWan.from_pretrained` opens, `native` what only
-            this project opens, and `auto` the former where it can express the model.
+        format: `diffusers` writes what `from_pretrained` of diffusers' class opens (the one of
+            Wan or of HunyuanVideo that has the model's resamplers), `native` what only this
+            project opens, and `auto` the former where it can express the model.
 
     Raises:
         ModelFormatError: diffusers cannot express the model; the message names the settings.
     """
     if format not in ("auto", "native", "diffusers"):
         raise ModelFormatError(f"format is {format!r}; it is auto, native or diffusers")
-    reasons = ["tokens"] if isinstance(model, TokenAutoencoder) else unlike_wan(model.config)
+    kind = KINDS[backbone(model).resampler]
+    reasons = ["tokens"] if isinstance(model, TokenAutoencoder) else _unlike(model.config, kind)
     if format == "diffusers" and reasons:
         raise ModelFormatError(
-            f"diffusers has no Wan autoencoder with {', with '.join(reasons)}; "
+            f"diffusers has no {FAMILIES[kind]} autoencoder with {', with '.join(reasons)}; "
             'save it with format="native"'
         )
+    state = model.state_dict()
     if isinstance(model, TokenAutoencoder):
         tree = tokens.to_tree(model.config)
     elif format == "native" or reasons:
         tree = {"_class_name": OURS, **dataclasses.asdict(model.config)}
-    else:
+    elif kind == WAN:
         tree = _to_wan(model.config)
-    write_folder(folder, tree, model.state_dict())
+    else:
+        tree, state = hunyuan.to_tree(model.config, kind), hunyuan.to_published(state, kind)
+    write_folder(folder, tree, state)
+
+
+def _unlike(config: AutoencoderConfig, kind: str) -> list[str]:
+    """Name what diffusers' class cannot express of a config."""
+    return unlike_wan(config) if kind == WAN else hunyuan.unlike(config, kind)
 
 
 def _open_folder(folder: str | Path) -> AnyAutoencoder:
@@ -102,7 +125,15 @@ def _open_folder(folder: str | Path) -> AnyAutoencoder:
         OURS: lambda tree: Autoencoder(_from_ours(tree)),
         tokens.TOKENS: lambda tree: TokenAutoencoder(tokens.from_tree(tree)),
     }
-    return open_model(folder, builders, what="an autoencoder")
+    renamers: dict[str, Callable[[dict[str, Tensor], AnyAutoencoder], dict[str, Tensor]]] = {}
+    for kind in (hunyuan.HUNYUAN, hunyuan.HUNYUAN_15):
+        builders[kind] = lambda tree: Autoencoder(hunyuan.from_tree(tree))
+        renamers[kind] = partial(_renamed, kind)
+    return open_model(folder, builders, what="an autoencoder", renamers=renamers)
+
+
+def _renamed(kind: str, state: dict[str, Tensor], model: AnyAutoencoder) -> dict[str, Tensor]:
+    return hunyuan.from_published(state, model.state_dict(), kind)
 
 
 def _from_wan(tree: dict[str, Any]) -> AutoencoderConfig:

@@ -55,7 +55,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def open_model(
-    folder: str | Path, builders: Mapping[str, Callable[[dict[str, Any]], M]], *, what: str
+    folder: str | Path,
+    builders: Mapping[str, Callable[[dict[str, Any]], M]],
+    *,
+    what: str,
+    renamers: Mapping[str, Callable[[dict[str, Tensor], M], dict[str, Tensor]]] | None = None,
 ) -> M:
     """Open a model folder in float32, in evaluation mode.
 
@@ -63,6 +67,7 @@ def open_model(
         folder: where it is.
         builders: what makes an untrained model of a config, by the class that the config names.
         what: what such a model is called, with its article.
+        renamers: what gives tensors the model's names, by class; none where they have them.
 
     Raises:
         ModelFormatError: it is no such folder, or a variant that is not supported.
@@ -75,6 +80,8 @@ def open_model(
         model = builders[kind](tree)
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{folder}: {error}") from None
+    if renamers and kind in renamers:
+        state = renamers[kind](state, model)
     return load_weights(model, state, where=folder)
 
 

@@ -99,7 +99,7 @@ class CausalConv3d(nn.Conv3d):
         first = self._image(a.sub_(c), g0, None)
         B, C, _, H, W = first.shape
         frames = first.new_empty((B, 2, H, W, C)).movedim(-1, 1)  # (B, C, 2, H, W)
-        earlier, later = frames.split(1, dim=2)
+        earlier, later = torch.split(frames, 1, dim=2)
         earlier.copy_(first)
         del first  # what is alive at a time counts here
         room = past.add(c)

@@ -35,16 +35,58 @@ VARIANTS = {
     "eightfold_in_time": small(
         dim_mult=(1, 1, 1, 1), space_down=(True,) * 3, time_down=(True,) * 3
     ),
+    "repeated_edges": small(padding="replicate", norm="group_frame", norm_groups=4),
+    "first_frame_before": small(padding="first_frame", mid_attention="clip"),
+    "strided": small(
+        dim_mult=(1, 2, 2, 2),
+        space_down=(True, True, False),
+        time_down=(False, True, True),
+        time_up=(True, False, True),
+        padding="replicate",
+        resampler="strided",
+    ),
+    "strided_among_zeros": small(
+        padding="first_frame", resampler="strided", norm="group_frame", norm_groups=2
+    ),
+    "strided_images_in_kernels": small(padding="first_frame", resampler="strided", kernel_frames=1),
+    "shuffled": small(resampler="shuffle"),
+    "hunyuan_1.5": small(
+        dim_mult=(1, 2, 4, 4),
+        space_down=(True,) * 3,
+        time_down=(False, True, True),
+        padding="replicate",
+        resampler="shuffle",
+        mid_attention="clip",
+        latent_convs=False,
+    ),
 }
+
+UNCUT = {
+    "hunyuan": small(
+        dim_mult=(1, 2, 2, 2),
+        space_down=(True,) * 3,
+        time_down=(False, True, True),
+        time_up=(False, True, True),
+        padding="replicate",
+        norm="group_clip",
+        norm_groups=4,
+        resampler="strided",
+        mid_attention="clip",
+    ),
+}
+"""What needs a clip whole."""
+
+ALL = VARIANTS | UNCUT
+IN_TILES = [name for name, config in VARIANTS.items() if config.norm == "channel_rms"]
 
 
 def make_model(variant):
     """Build a model in which nothing is left at a value that would hide a mistake."""
     torch.manual_seed(0)
-    model = Autoencoder(VARIANTS[variant]).eval()
+    model = Autoencoder(ALL[variant]).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("gamma"):
+            if "norm" in name:
                 parameter.uniform_(0.5, 1.5)
             elif parameter.ndim > 1:  # fresh kernels over time are one tap and zeros
                 parameter.normal_(std=parameter[0].numel() ** -0.5)

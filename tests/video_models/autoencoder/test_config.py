@@ -36,6 +36,31 @@ def test_the_small_worlds_latents_are_few():
         ({"space_down": (True,)}, "with 3 levels in dim_mult each needs 2"),
         ({"space_down": (True, False), "time_down": (True, False)}, "halves neither"),
         ({"base_dim": 7, "dim_mult": (1, 1, 1)}, r"make decoder_dim \(or base_dim\) even"),
+        ({"time_up": (True, False)}, r"time_up is \(True, False\); it must double time at as many"),
+        (
+            {"space_down": (True, False), "time_down": (False, True), "time_up": (False, True)},
+            r"time_up=\(False, True\) leave a level that doubles neither",
+        ),
+        ({"padding": "reflect"}, "padding is 'reflect'; it is zero or replicate or first_frame"),
+        ({"norm": "batch"}, "norm is 'batch'; it is channel_rms or group_frame or group_clip"),
+        ({"resampler": "haar"}, "resampler is 'haar'; it is wan or strided or shuffle"),
+        ({"mid_attention": "all"}, "mid_attention is 'all'; it is frame or clip"),
+        (
+            {"resampler": "strided"},
+            "resampler='strided' counts the first frame.*set padding to replicate or first_frame",
+        ),
+        ({"norm": "group_clip", "norm_groups": 4}, "set mid_attention to clip or norm to group_f"),
+        ({"norm": "group_frame"}, r"norm_groups is 32; it must divide the widths \[8, 16\]"),
+        ({"norm_groups": 0}, "norm_groups is 0; it must be at least 1"),
+        (
+            {"resampler": "shuffle", "residual_resampling": True},
+            "residual_resampling goes with resampler='wan'; 'shuffle' has",
+        ),
+        (
+            {"resampler": "shuffle", "dim_mult": (1, 8, 8)},
+            r"'shuffle' cannot deal \[8, 64, 64\] channels and 4 latent ones out evenly",
+        ),
+        ({"resampler": "shuffle", "latent_channels": 6}, "and 6 latent ones out evenly"),
         ({"latents_mean": (0.0,)}, "latents_mean has 1 entries; latent_channels is 4"),
     ],
 )

@@ -5,7 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.video_models.autoencoder.shapes import VARIANTS, clip_of, latents_of, make_model
+from tests.video_models.autoencoder.shapes import (
+    UNCUT,
+    VARIANTS,
+    clip_of,
+    latents_of,
+    make_model,
+)
 from video_models.layers import memory as memory_module
 from video_models.layers.memory import Memory, flow
 
@@ -70,23 +76,56 @@ def test_without_gradients_a_clip_is_a_stream_of_one_chunk(model):
     torch.testing.assert_close(joined([code]), joined([whole(model.encode, video)]), **CLOSE)
 
 
+def kept_bytes(model, half):
+    """Return what a memory holds after each of six chunks."""
+    memory, sizes = Memory(), []
+    for _ in range(6):
+        if half is model.encoder:
+            p = model.config.patch_size
+            x = torch.randn(1, 3 * p * p, model.config.temporal_factor, 16, 16)
+        else:
+            x = latents_of(model, 1)
+        with torch.no_grad():
+            for _ in half.stream(x, memory):
+                pass
+        sizes.append(memory.size_bytes)
+    return sizes
+
+
 @pytest.mark.parametrize("piece", [BIG, ONE_FRAME])
-def test_memory_does_not_grow_with_the_clip(model, monkeypatch, piece):
+def test_memory_grows_with_the_clip_by_what_is_attended_to_only(model, monkeypatch, piece):
     monkeypatch.setitem(memory_module.PIECE_ELEMENTS, "cpu", piece)
-    factor = model.config.temporal_factor
-    for half, frames in ((model.encoder, factor), (model.decoder, 1)):
-        memory, sizes = Memory(), []
-        for _ in range(6):
-            if half is model.encoder:
-                p = model.config.patch_size
-                x = torch.randn(1, 3 * p * p, frames, 16, 16)
-            else:
-                x = latents_of(model, frames)
-            with torch.no_grad():
-                for _ in half.stream(x, memory):
-                    pass
-            sizes.append(memory.size_bytes)
-        assert sizes[2] == sizes[-1] > 0 or model.config.kernel_frames == 1
+    config = model.config
+    for half in (model.encoder, model.decoder):
+        sizes = kept_bytes(model, half)
+        positions = (16 * config.patch_size // config.spatial_factor) ** 2
+        positions = positions if half is model.encoder else 2
+        dim = half.mid_block.attentions[0].proj.in_channels
+        keys_and_values = 2 * dim * positions * 4 * (config.mid_attention == "clip")
+        assert sizes[-1] - sizes[2] == 3 * keys_and_values
+        assert sizes[2] > 0 or config.kernel_frames == 1
+
+
+@pytest.mark.parametrize("variant", UNCUT)
+def test_what_needs_a_clip_whole_refuses_chunks_by_the_name_of_the_switch(variant):
+    model = make_model(variant)
+    with pytest.raises(ValueError, match=r"norm='group_clip'.*set norm to group_frame"):
+        list(model.encode_stream([clip_of(model, 5)]))
+    with pytest.raises(ValueError, match="norm='group_clip'"):
+        list(model.decode_stream([latents_of(model, 2)]))
+
+
+@pytest.mark.parametrize("variant", UNCUT)
+def test_what_needs_a_clip_whole_gives_it_with_gradients_or_without(variant, monkeypatch):
+    monkeypatch.setitem(memory_module.PIECE_ELEMENTS, "cpu", ONE_FRAME)
+    model = make_model(variant)
+    for call, x in (
+        (model.decode, latents_of(model, 3, batch=2)),
+        (lambda x: model(x)[0], clip_of(model, 9)),
+    ):
+        with torch.no_grad():
+            ours, expected = call(x), whole(call, x)
+        assert (ours - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_a_stream_takes_a_chunk_only_when_asked_for_the_next_part(model):

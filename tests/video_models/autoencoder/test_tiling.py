@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.video_models.autoencoder.shapes import VARIANTS, make_model
+from tests.video_models.autoencoder.shapes import ALL, IN_TILES, make_model
 from video_models.autoencoder.tiling import (
     blended_decode,
     blended_encode,
@@ -17,7 +17,7 @@ from video_models.layers.memory import flow
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=IN_TILES)
 def model(request):
     return make_model(request.param)
 
@@ -67,7 +67,7 @@ def test_wans_halos_are_the_published_networks():
     assert (encode_halo(wan), decode_halo(wan)) == (68, 13)
 
 
-@pytest.fixture(params=["wan_2.1", "wan_2.2"])
+@pytest.fixture(params=["wan_2.1", "wan_2.2", "strided", "hunyuan_1.5"])
 def pictures(request):
     model = make_model(request.param)
     side = model.config.spatial_factor
@@ -124,3 +124,13 @@ def test_a_tile_that_cuts_a_latent_is_refused(pictures):
             tiled_encode(model, video, tile=tile)
         with pytest.raises(ValueError, match=f"tile is {tile} pixels"):
             tiled_decode(model, code.mean, tile=tile)
+
+
+@pytest.mark.parametrize("variant", sorted(ALL.keys() - IN_TILES))
+def test_where_no_halo_is_enough_the_switch_is_named(variant):
+    model = make_model(variant)
+    side, norm = model.config.spatial_factor, model.config.norm
+    with pytest.raises(ValueError, match=f"norm='{norm}'.*blended_encode and blended_decode"):
+        tiled_encode(model, torch.zeros(1, 3, 1, side, side), tile=side)
+    with pytest.raises(ValueError, match=f"norm='{norm}'.*tiles have no exact result"):
+        tiled_decode(model, torch.zeros(1, 4, 1, 1, 1), tile=side)

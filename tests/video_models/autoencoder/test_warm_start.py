@@ -35,11 +35,23 @@ def clip(frames):
     return torch.rand(2, 3, frames, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
+SWITCHES = {
+    "wan": {},
+    "strided": {
+        "padding": "replicate", "resampler": "strided", "norm": "group_frame", "norm_groups": 4
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("design", SWITCHES)
 @pytest.mark.parametrize("time_down", [(False, False), (True, True)])
 @pytest.mark.parametrize("kernel_frames", [1, 3])
-def test_on_single_frames_the_inflated_model_equals_the_image_model(time_down, kernel_frames):
-    image_model = trained(IMAGES, seed=1)
-    config = dataclasses.replace(IMAGES, kernel_frames=kernel_frames, time_down=time_down)
+def test_on_single_frames_the_inflated_model_equals_the_image_model(
+    design, time_down, kernel_frames
+):
+    images = dataclasses.replace(IMAGES, **SWITCHES[design])
+    image_model = trained(images, seed=1)
+    config = dataclasses.replace(images, kernel_frames=kernel_frames, time_down=time_down)
     torch.manual_seed(2)
     model = Autoencoder(config).eval()
     start_from(model, image_model)

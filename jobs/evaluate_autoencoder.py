@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jobs.evaluation_autoencoder import (
     Networks,
@@ -41,10 +42,14 @@ from pipelines.model_folder import CARD
 from pipelines.pixels import to_frames, to_video
 from video_models.autoencoder.warm_start import AnyAutoencoder
 from video_models.formats import ModelFormatError, fingerprint, open_autoencoder
+from video_models.image.clip import open_image_encoder
 from video_platform.config import as_tree
 from video_platform.errors import ConfigError
 from video_platform.tracking import open_tracker
 from video_platform.tracking.tracker import PARENT
+
+FRAMES = 64
+"""Frames whose features are taken at once."""
 
 VIDEOS = "side-by-side"
 """The folder of the videos."""
@@ -68,7 +73,7 @@ def run(recipe: Recipe) -> AutoencoderEvaluation:
             config=config,
             folder=folder,
             title=recipe.name,
-            networks=networks_of(recipe),
+            networks=networks_of(recipe, config),
         )
         for each in found.autoencoders:
             maker = tracker.find(each.identity)
@@ -101,17 +106,34 @@ def bench_of(recipe: Recipe, config: EvaluationConfig) -> Bench:
     return bench
 
 
-def networks_of(recipe: Recipe) -> Networks:
-    """Return the networks that the recipe names files of: LPIPS, where training reads it too."""
-    files = recipe.autoencoder.loss.lpips_weights
-    if not files:
-        return Networks()
-    from video_models.formats.lpips import open_lpips
+def networks_of(recipe: Recipe, config: EvaluationConfig) -> Networks:
+    """Return the networks that the recipe names files of.
 
-    try:
-        return Networks(perceptual=open_lpips(files))
-    except ModelFormatError as error:
-        raise ConfigError(f"autoencoder.loss.lpips_weights: {error}") from None
+    LPIPS is where training reads it too, the network of features in the `evaluate` section.
+
+    Raises:
+        ConfigError: a file is not what it should be.
+    """
+    lpips, clip = recipe.autoencoder.loss.lpips_weights, config.feature_network
+    perceptual = features = None
+    if lpips:
+        from video_models.formats.lpips import open_lpips
+
+        try:
+            perceptual = open_lpips(lpips)
+        except ModelFormatError as error:
+            raise ConfigError(f"autoencoder.loss.lpips_weights: {error}") from None
+    if clip:
+        try:
+            encoder = open_image_encoder(clip, "pooled")
+        except ValueError as error:
+            raise ConfigError(f"evaluate.feature_network: {error}") from None
+
+        def features(video: Tensor) -> Tensor:
+            frames = torch.from_numpy(to_frames(video)).flatten(0, 1).movedim(-1, 1)
+            return torch.cat([encoder.encode(part)[:, 0] for part in torch.split(frames, FRAMES)])
+
+    return Networks(perceptual=perceptual, features=features, features_of="frames by CLIP")
 
 
 def evaluate_autoencoders(

@@ -40,7 +40,9 @@ class Networks:
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
     """Distance of each clip (B,) between reconstructions and videos, such as LPIPS."""
     features: Callable[[Tensor], Tensor] | None = None
-    """Features (B, F) of videos (B, 3, T, H, W) in [-1, 1], for the Fréchet distance."""
+    """Features (N, F) of videos (B, 3, T, H, W) in [-1, 1], for the Fréchet distance."""
+    features_of: str = "clips"
+    """What each row of the features is of, as the measure's name says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +169,7 @@ def facts_of(model: AnyAutoencoder, coding: Coding, networks: Networks) -> dict[
     if networks.features is not None:
         with torch.inference_mode():
             clouds = [networks.features(v) for v in (coding.reconstruction, coding.video)]
-        facts["fréchet distance"] = frechet_distance_of(*clouds)
+        facts[f"fréchet distance of {networks.features_of}"] = frechet_distance_of(*clouds)
     return facts | {
         "encode seconds": coding.encode_s,
         "decode seconds": coding.decode_s,

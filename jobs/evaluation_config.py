@@ -60,6 +60,11 @@ class EvaluationConfig:
     calls them, such as `{ours: outputs/shapes/autoencoder, wan: Wan2.1_VAE.pth}`, or one folder.
     None judges the recipe's text-to-video models."""
 
+    feature_network: str | None = None
+    """Folder of a CLIP vision model. With it, autoencoders are also judged by the Fréchet distance
+    between the pooled embeddings of all frames, original and reconstructed; that is no FID and no
+    FVD. None leaves it out."""
+
     def __post_init__(self) -> None:
         """Check every number."""
         for name in ("prompts", "seeds", "batch_size", "resamples"):

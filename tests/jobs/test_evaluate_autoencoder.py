@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jobs.evaluate import run
-from jobs.evaluate_autoencoder import evaluate_autoencoders
+from jobs.evaluate_autoencoder import evaluate_autoencoders, networks_of
 from jobs.evaluation_autoencoder import Networks
 from jobs.evaluation_autoencoder_results import results_table
 from jobs.evaluation_bench import Bench, Reference, shapes_bench
@@ -17,9 +17,11 @@ from jobs.evaluation_config import EvaluationConfig
 from jobs.recipe import Recipe
 from jobs.side_by_side import GAIN, side_by_side
 from tests.tiny import make_autoencoder, make_model
+from tests.video_models.image.test_clip import make_vision_folder
 from video_models.autoencoder.quantiser_config import QuantiserConfig, TokenAutoencoderConfig
 from video_models.autoencoder.tokens import TokenAutoencoder
 from video_models.formats import fingerprint, save_autoencoder
+from video_models.image.clip import open_image_encoder
 from video_models.metrics.reconstruction import psnr
 from video_platform.datasets.config import SourceConfig
 from video_platform.errors import ConfigError
@@ -147,10 +149,24 @@ def test_measures_that_need_a_network_wait_for_one(found, folders, tmp_path):
     )
     (vae,) = with_networks.autoencoders
     assert value(vae, "lpips") > 0
-    assert vae.facts["fréchet distance"] > 0
+    assert vae.facts["fréchet distance of clips"] > 0
     bare = found.autoencoders[0]
-    assert "fréchet distance" not in bare.facts
+    assert not [name for name in bare.facts if "fréchet" in name]
     assert "lpips" not in [m.name for m in bare.measures]
+
+
+def test_a_vision_model_of_the_recipe_judges_frames(tmp_path):
+    recipe = Recipe(name="x")
+    config = EvaluationConfig(feature_network=str(make_vision_folder(tmp_path)))
+    networks = networks_of(recipe, config)
+    video = torch.rand(2, 3, 5, 8, 8) * 2 - 1
+    features = networks.features(video)
+    assert (networks.features_of, features.shape) == ("frames by CLIP", (10, 16))
+    frame = ((video[1, :, 2] + 1) * 127.5).round().byte()
+    expected = open_image_encoder(str(tmp_path), "pooled").encode(frame[None])[0, 0]
+    torch.testing.assert_close(features[7], expected)
+    with pytest.raises(ConfigError, match=r"evaluate\.feature_network: .* holds no CLIP"):
+        networks_of(recipe, EvaluationConfig(feature_network=str(tmp_path / "none")))
 
 
 def test_the_job_tracks_what_it_found_with_the_makers_as_parents(folders, tmp_path, capsys):

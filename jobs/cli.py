@@ -76,23 +76,47 @@ def demo(overrides: Overrides = None, print_config: PrintConfig = False) -> None
     _recipe_job(RECIPE_JOBS["demo"][0], str(DEMO_RECIPE), overrides or (), print_config)
 
 
+@app.command(help=RECIPE_JOBS["precompute"][1])
+def precompute(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Make a few clips only, and forecast the rest.")
+    ] = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Fill the latent cache, or forecast what that takes."""
+    module = "jobs.rehearsal" if plan else RECIPE_JOBS["precompute"][0]
+    _recipe_job(module, recipe, overrides or (), print_config)
+
+
 app.command()(generate)
 
 for _name, (_module, _summary) in RECIPE_JOBS.items():
-    if _name != "demo":
+    if _name not in ("demo", "precompute"):
         _add_recipe_job(_name, _module, _summary)
 
 
 @app.command()
 def inspect(
-    url: Annotated[str, typer.Argument(help="A folder, tar shards or a manifest of videos.")],
+    url: Annotated[str, typer.Argument(help="A folder, shards or a table of videos, or one.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Show which clips this recipe would make of it.")
+    ] = None,
+    overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List what a source holds: every file, readable or not, and why not."""
-    from jobs.inspect_source import run
+    from jobs.inspect_source import run, run_plan
+    from jobs.recipe import Recipe
+    from video_platform.config import load_recipe
     from video_platform.datasets.config import SourceConfig
 
-    run(SourceConfig(url=url), as_json=as_json)
+    if recipe is None:
+        run(load_recipe(SourceConfig, None, [f"url={url}", *(overrides or ())]), as_json=as_json)
+    else:
+        changes = [f"source.url={url}", *(overrides or ())]
+        run_plan(load_recipe(Recipe, recipe, changes), as_json=as_json)
 
 
 @cache_app.command()
@@ -117,6 +141,32 @@ def snapshot(url: CacheUrl) -> None:
     from jobs.cache import snapshot as job
 
     job(url)
+
+
+@cache_app.command()
+def gc(
+    url: CacheUrl,
+    older_than: Annotated[str, typer.Option(help="Age of what may go: 12h, 7d.")] = "7d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove what dead writers left and nothing names; safe while jobs run."""
+    from jobs.cache import gc as job
+
+    job(url, older_than=older_than, dry_run=dry_run)
+
+
+@cache_app.command()
+def export(
+    url: CacheUrl,
+    out: Annotated[str, typer.Argument(help="A folder or an s3:// URL of its own.")],
+    format: Annotated[str, typer.Option(help="webdataset or mds.")],
+    snapshot: Snapshot = None,
+    shard_size: Annotated[int, typer.Option(help="Most MiB of tensors in a shard.")] = 256,
+) -> None:
+    """Write a snapshot as WebDataset or MDS shards; killed, it goes on where it was."""
+    from jobs.cache import export as job
+
+    job(url, out, format=format, snapshot=snapshot, shard_mb=shard_size)
 
 
 @app.command()

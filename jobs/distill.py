@@ -117,7 +117,7 @@ def _distil(recipe: Recipe, tracker: Tracker, stage: Stage, teacher: ModelFolder
     folder = recipe.folder / "distill" / f"{stage.name}-{identity}"
     if not folder.exists():
         source = LatentSource(recipe)
-        parents = made_by(tracker, cache=source.cache.snapshot_id)
+        parents = made_by(tracker, **source.snapshots)
         if teacher.card.run_id is not None:
             parents["teacher"] = teacher.card.run_id
         job = TrainingJob(
@@ -128,7 +128,7 @@ def _distil(recipe: Recipe, tracker: Tracker, stage: Stage, teacher: ModelFolder
             parents=parents,
             extra={"stage": stage, "teacher": teacher.path, "folder": folder},
         )
-        launch(recipe, tracker, job)
+        launch(source.pinned(recipe), tracker, job)
         shutil.rmtree(_checkpoints(folder), ignore_errors=True)
     return ModelFolder.open(folder)
 

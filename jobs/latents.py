@@ -4,8 +4,11 @@ Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +17,17 @@ from video_models.autoencoder.model import Autoencoder
 from video_models.formats import fingerprint, open_autoencoder
 from video_models.text.batch import TextBatch, pad_text
 from video_models.text.encoder import open_text_encoder
+from video_platform.batches.config import CacheShare
+from video_platform.batches.dataset import Joined
 from video_platform.batches.loader import Loader, MicroBatch, Place
-from video_platform.batches.order import Order, bucket_by_shape
+from video_platform.batches.mix import Mix
+from video_platform.batches.order import Bucket, Order
+from video_platform.batches.places import Places, portions, split, take
 from video_platform.cluster import WorkerContext
-from video_platform.errors import ConfigError, StaleCacheError
-from video_platform.latents import Sample, check_matches, open_cache
-from video_platform.latents.spec import differences
+from video_platform.errors import ConfigError
+from video_platform.latents import Cache, Sample, check_matches, open_cache
+from video_platform.latents.disk import DiskCache
+from video_platform.latents.spec import latent_spec, text_spec
 from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
 
@@ -39,76 +47,126 @@ class LatentBatch:
     """The captions."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Clips of one shape in one cache."""
+
+    cache: int
+    """Its number."""
+    tokens: int
+    """Positions of a latent, T x H x W."""
+    places: Places
+    """Where the clips are in all caches joined."""
+
+
 class LatentSource:
-    """The cache of a recipe, checked against the autoencoder and the text encoder of the recipe.
+    """The caches of a recipe, checked against the autoencoder and the text encoder of the recipe.
 
     Attributes:
-        cache: the newest snapshot.
-        autoencoder: what made it, on the CPU.
+        caches: a snapshot of each, the newest unless the recipe names one.
+        shares: the caches as a recipe gives them, with the snapshots that were opened.
+        autoencoder: what made them, on the CPU.
         autoencoder_fingerprint: of its tensors.
-        text_encoder: what embedded its captions.
+        text_encoder: what embedded their captions.
         empty_text: the empty caption, a batch of one.
 
     Raises:
-        StaleCacheError: the cache was made by something else.
+        StaleCacheError: a cache was made by something else.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.cache = open_cache(needed(recipe.cache, "cache", "training").url)
+        self._loading = loading = recipe.loader
+        disk = DiskCache(loading.disk, loading.disk_bytes) if loading.disk else None
+        shares = recipe.mix or (CacheShare(url=needed(recipe.cache, "cache", "training").url),)
+        self.caches = [open_cache(s.url, snapshot=s.snapshot, disk=disk) for s in shares]
+        self.shares = tuple(
+            dataclasses.replace(share, snapshot=cache.snapshot)
+            for share, cache in zip(shares, self.caches, strict=True)
+        )
         try:
             self.autoencoder: Autoencoder = open_autoencoder(recipe.autoencoder_folder, Autoencoder)
-            self.text_encoder = open_text_encoder(recipe.text)
+            self.text_encoder = open_text_encoder(recipe.model_text)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.autoencoder_fingerprint = fingerprint(self.autoencoder)
-        pixels = needed(recipe.pixels, "pixels", "training")
-        check_matches(self.cache, self.autoencoder_fingerprint, pixels)
+        for cache in self.caches:
+            self._check(cache, recipe)
         self._name = self.text_encoder.name
         self._length = self.text_encoder.max_tokens
-        self._loading = recipe.loader
-        self._check_text()
-        self.empty_text = pad_text([self.cache.empty_text(self._name)], self._length)
+        self._clips: Joined[Sample] = Joined(self.caches)
+        self.empty_text = pad_text([self.caches[0].empty_text(self._name)], self._length)
 
     @property
     def channels(self) -> int:
         """Channels of a latent."""
         return self.autoencoder.config.latent_channels
 
-    def split(self, share: float, *, seed: int) -> tuple[list[int], list[int]]:
-        """Split the clips into a held-out share and those to train on."""
-        order = torch.randperm(len(self.cache), generator=generator(seed, "held-out")).tolist()
-        count = int(share * len(order))
-        return sorted(order[:count]), sorted(order[count:])
+    @property
+    def snapshots(self) -> dict[str, str]:
+        """Root hashes of the snapshots, by role: `cache`, `cache-2`, ..."""
+        names = ["cache", *(f"cache-{number}" for number in range(2, len(self.caches) + 1))]
+        return {n: cache.snapshot_id for n, cache in zip(names, self.caches, strict=True)}
+
+    def pinned(self, recipe: Recipe) -> Recipe:
+        """Return a recipe that opens these snapshots, whatever is frozen in the meantime."""
+        return dataclasses.replace(recipe, mix=self.shares)
+
+    def split(self, share: float, *, seed: int) -> tuple[list[Part], list[Part]]:
+        """Split the clips into a held-out share and those to train on, shape by shape."""
+        parts = [
+            Part(number, math.prod(bucket.shape[1:]), _moved(bucket.places, start))
+            for number, (cache, start) in enumerate(zip(self.caches, self._starts(), strict=True))
+            for bucket in cache.buckets
+        ]
+        sizes = [len(part.places) for part in parts]
+        held_out, trained = [], []
+        for number, count in enumerate(portions(sizes, int(share * sum(sizes)))):
+            part = parts[number]
+            drawn, rest = split(part.places, count, seed, "held-out", number)
+            held_out.append(dataclasses.replace(part, places=drawn))
+            trained.append(dataclasses.replace(part, places=rest))
+        return held_out, trained
 
     def loader(
-        self, chosen: Sequence[int], config: TrainingConfig, context: WorkerContext
+        self, chosen: Sequence[Part], config: TrainingConfig, context: WorkerContext
     ) -> Loader[Sample, LatentBatch]:
-        """Return this rank's loader over the chosen clips, by bucket."""
-        shapes = self.cache.shapes
-        buckets = bucket_by_shape([shapes[i] for i in chosen])
-        return Loader(
-            self.cache,
+        """Return this rank's loader over the chosen clips, by shape and cache."""
+        orders = [
             Order(
-                [[chosen[i] for i in bucket] for bucket in buckets],
-                batch_size=config.batch_size,
+                [
+                    Bucket(part.places, *config.sizes(part.tokens))
+                    for part in chosen
+                    if part.cache == number
+                ],
                 seed=config.seed,
-            ),
+            )
+            for number in range(len(self.caches))
+        ]
+        weights = [share.weight for share in self.shares]
+        content = {
+            role: {"snapshot": cache.snapshot, "id": cache.snapshot_id}
+            for role, cache in zip(self.snapshots, self.caches, strict=True)
+        }
+        return Loader(
+            self._clips,
+            Mix(orders, weights=weights, seed=config.seed) if len(orders) > 1 else orders[0],
             self.collate,
-            place=Place(
-                rank=context.rank, world=context.world, micro_batch_size=config.micro_batch_size
-            ),
+            place=Place(rank=context.rank, world=context.world),
             config=self._loading,
+            content=content,
         )
 
-    def fixed_batches(self, chosen: Sequence[int]) -> Iterator[MicroBatch[LatentBatch]]:
-        """Yield the chosen clips once, each bucket in order; a clip's position is its index."""
-        shapes = self.cache.shapes
-        for bucket in bucket_by_shape([shapes[i] for i in chosen]):
-            indices = [chosen[i] for i in bucket]
-            for start in range(0, len(indices), FIXED_BATCH):
-                part = tuple(indices[start : start + FIXED_BATCH])
-                data = self.collate([self.cache[i] for i in part])
-                yield MicroBatch(data=data, indices=part, positions=part, share=1.0)
+    def fixed_batches(
+        self, chosen: Sequence[Part], *, most: int
+    ) -> Iterator[MicroBatch[LatentBatch]]:
+        """Yield up to `most` of the chosen clips once; a clip's position is its index."""
+        sizes = [len(part.places) for part in chosen]
+        for part, count in zip(chosen, portions(sizes, min(most, sum(sizes))), strict=True):
+            indices = take(part.places, np.arange(count)).tolist()
+            for start in range(0, count, FIXED_BATCH):
+                shown = tuple(indices[start : start + FIXED_BATCH])
+                data = self.collate([self._clips[index] for index in shown])
+                yield MicroBatch(data=data, indices=shown, positions=shown, share=1.0)
 
     def collate(self, samples: Sequence[Sample]) -> LatentBatch:
         """Lay samples of one shape side by side."""
@@ -127,20 +185,27 @@ class LatentSource:
         ]
         return self.autoencoder.normalise(mean + torch.exp(0.5 * logvar) * torch.stack(noise))
 
-    def _check_text(self) -> None:
-        """Refuse captions that another encoder embedded."""
-        made = self.cache.text_specs
-        name = self._name
-        if name in made:
-            unlike = differences(made[name].identity["encoder"], self.text_encoder.identity)
-            if unlike:
-                raise StaleCacheError(
-                    f"the captions in {self.cache.url} were embedded otherwise: "
-                    f"{'; '.join(unlike)}; run `vdp precompute` with this recipe, or change text"
-                )
-        else:
-            raise StaleCacheError(
-                f"the cache {self.cache.url} holds no embeddings of {name!r}, only of "
-                f"{', '.join(made) or 'none'}; run `vdp precompute` with this recipe, "
-                "or change text"
-            )
+    def _starts(self) -> list[int]:
+        """Return where each cache begins in all of them joined."""
+        return [0, *itertools.accumulate(len(cache) for cache in self.caches[:-1])]
+
+    def _check(self, cache: Cache, recipe: Recipe) -> None:
+        """Refuse a cache that this recipe would make otherwise."""
+        config = needed(recipe.cache, "cache", "training")
+        pixels = needed(recipe.pixels, "pixels", "training")
+        name, identity = self.text_encoder.name, self.text_encoder.identity
+        check_matches(
+            cache,
+            latent_spec(
+                autoencoder_fingerprint=self.autoencoder_fingerprint,
+                policy=pixels,
+                config=config,
+                information={},
+            ),
+            sizes=recipe.clips.sizes(pixels) if recipe.clips else [pixels.size],
+            text={name: text_spec(name, identity=identity, stored=config.stored)},
+        )
+
+
+def _moved(places: range, start: int) -> range:
+    return range(places.start + start, places.stop + start)

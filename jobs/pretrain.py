@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jobs.latents import LatentBatch, LatentSource
+from jobs.latents import LatentBatch, LatentSource, Part
 from jobs.launch import Payload, TrainingJob, launch, made_by, platform, reporter, scribe
 from jobs.recipe import PretrainSection, Recipe, needed, sized
 from pipelines.model_folder import ClipDefaults, ModelCard, ModelFolder
@@ -53,9 +53,7 @@ def run(recipe: Recipe) -> None:
     sized(recipe.model, "transformer", TRANSFORMERS, "model")
     with platform(recipe) as tracker:
         source = LatentSource(recipe)
-        parents = made_by(
-            tracker, cache=source.cache.snapshot_id, autoencoder=source.autoencoder_fingerprint
-        )
+        parents = made_by(tracker, **source.snapshots, autoencoder=source.autoencoder_fingerprint)
         job = TrainingJob(
             kind="transformer",
             title="pretrain",
@@ -63,7 +61,7 @@ def run(recipe: Recipe) -> None:
             worker=train_on_rank,
             parents=parents,
         )
-        launch(recipe, tracker, job)
+        launch(source.pinned(recipe), tracker, job)
 
 
 def draw_noise(batch: MicroBatch[LatentBatch], seed: int) -> Tensor:
@@ -140,12 +138,6 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     engine = Engine(VideoTransformer(size).to(context.device), config)
     held_out, trained = source.split(section.held_out, seed=config.seed)
-    identity = {
-        "size": as_tree(size),
-        "snapshot": source.cache.snapshot_id,
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-    }
     with scribe(payload, context) as run:
         samples = Samples(engine, payload, source, size, run)
         outcome = train(
@@ -154,7 +146,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
             config,
             checkpoints=checkpoint.Checkpoints(
                 recipe.folder / "checkpoints" / "pretrain",
-                run_fingerprint=checkpoint.fingerprint(identity),
+                run_fingerprint=checkpoint.fingerprint({"size": as_tree(size)}),
                 keep=config.keep_checkpoints,
             ),
             hooks=[
@@ -192,7 +184,7 @@ def model_card(payload: Payload, source: LatentSource) -> ModelCard:
     return ModelCard(
         name=recipe.name,
         kind="base",
-        text=recipe.text,
+        text=recipe.model_text,
         text_identity=source.text_encoder.identity,
         sampling=recipe.model.sampling,
         clip=ClipDefaults(
@@ -221,14 +213,13 @@ def model_tags(folder: ModelFolder) -> dict[str, str]:
 class Validation:
     """The loss on held-out clips at fixed times with fixed noise."""
 
-    def __init__(self, engine: Engine, source: LatentSource, held_out: Sequence[int]) -> None:
-        self._engine, self._source = engine, source
-        self._held_out = list(held_out[:VALIDATION_CLIPS])
+    def __init__(self, engine: Engine, source: LatentSource, held_out: Sequence[Part]) -> None:
+        self._engine, self._source, self._held_out = engine, source, held_out
 
     def __call__(self, step: int) -> dict[str, float]:
         """Return the mean loss, and the loss at each time."""
         losses: dict[float, list[Tensor]] = {time: [] for time in VALIDATION_TIMES}
-        for batch in self._source.fixed_batches(self._held_out):
+        for batch in self._source.fixed_batches(self._held_out, most=VALIDATION_CLIPS):
             device, dtype = self._engine.device, self._engine.dtype
             measured = validation_losses(
                 conditioned(self._engine.module, batch.data.text.to(device, dtype)),

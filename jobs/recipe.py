@@ -5,17 +5,22 @@ that names it. Importing this file needs nothing heavy, so that a recipe is chec
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Discriminator, Tag
 
 from jobs.evaluation_config import EvaluationConfig
+from jobs.precompute_config import FidelityConfig, ForecastConfig, LayerConfig
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.quantiser_config import QuantiserConfig
 from video_models.diffusion.config import SamplingConfig, TimestepConfig
 from video_models.objectives.config import AdversarialConfig, ReconstructionConfig
-from video_models.text.config import TextConfig
+from video_models.text.config import NAME, TextConfig
 from video_models.transformer.config import TransformerConfig
-from video_platform.batches.config import LoaderConfig
+from video_platform.batches.config import CacheShare, LoaderConfig
+from video_platform.clips.config import ClipsConfig
 from video_platform.cluster_config import ClusterConfig
 from video_platform.datasets.config import SourceConfig
 from video_platform.errors import ConfigError
@@ -27,6 +32,12 @@ from video_platform.video.limits import MediaLimits
 from video_platform.video.policy import PixelPolicy
 
 T = TypeVar("T")
+
+OneOrSeveral = Annotated[
+    Annotated[TextConfig, Tag("One")] | Annotated[tuple[TextConfig, ...], Tag("Several")],
+    Discriminator(lambda value: "Several" if isinstance(value, list | tuple) else "One"),
+]
+"""A text encoder, or a list of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +124,9 @@ class ModelSection:
     transformer: TransformerConfig | None = None
     """The transformer's size, spelled out."""
 
+    text: str | None = None
+    """Name of the text encoder that it is conditioned on; None is the first of `text`."""
+
     sampling: SamplingConfig = SamplingConfig()
     """Sampler, steps and guidance scale that are stored in the model folder."""
 
@@ -190,12 +204,23 @@ class Recipe:
     """The videos."""
     pixels: PixelPolicy | None = None
     """Size, rate and length of the clips that videos become."""
+    clips: ClipsConfig | None = None
+    """How videos are cut into clips and which are taken; None makes one clip of each."""
     limits: MediaLimits = MediaLimits()
     """Which media files are refused."""
-    text: TextConfig = TextConfig()
-    """The text encoder."""
+    text: OneOrSeveral = TextConfig()
+    """The text encoder, or a list of several, each with a name of its own."""
+    layers: Mapping[str, LayerConfig] = dataclasses.field(default_factory=dict)
+    """What the cache holds of every clip besides its latents, by name."""
     cache: CacheConfig | None = None
     """The latent cache."""
+    mix: tuple[CacheShare, ...] = ()
+    """The caches that training reads, each for its share of the steps; all are made as `cache`
+    says. Empty reads `cache` alone."""
+    fidelity: FidelityConfig = FidelityConfig()
+    """How closely latents are looked at while they are made."""
+    forecast: ForecastConfig = ForecastConfig()
+    """What a forecast of `precompute` looks at."""
     autoencoder: AutoencoderSection = AutoencoderSection()
     """The autoencoder."""
     model: ModelSection = ModelSection()
@@ -214,12 +239,35 @@ class Recipe:
     """Where runs are tracked."""
 
     def __post_init__(self) -> None:
-        """Put the project folder where URLs name it."""
+        """Check the names, and put the project folder where URLs name it."""
+        _check_names([each.layer for each in self.text_encoders], self.layers)
+        if self.model.text is not None and self.model.text not in self.texts:
+            raise ValueError(
+                f"model.text is {self.model.text!r}; text has {', '.join(self.texts) or 'none'}"
+            )
         for name in ("source", "cache"):
             section = getattr(self, name)
             if section is not None:
-                url = section.url.replace("{project}", self.project)
-                object.__setattr__(self, name, dataclasses.replace(section, url=url))
+                object.__setattr__(self, name, self._placed(section))
+        object.__setattr__(self, "mix", tuple(self._placed(share) for share in self.mix))
+
+    def _placed(self, section: Any) -> Any:
+        return dataclasses.replace(section, url=section.url.replace("{project}", self.project))
+
+    @property
+    def text_encoders(self) -> tuple[TextConfig, ...]:
+        """All text encoders, in order."""
+        return self.text if isinstance(self.text, tuple) else (self.text,)
+
+    @property
+    def texts(self) -> dict[str, TextConfig]:
+        """All text encoders by name."""
+        return {each.layer: each for each in self.text_encoders}
+
+    @property
+    def model_text(self) -> TextConfig:
+        """The text encoder that the model is conditioned on."""
+        return self.texts[self.model.text] if self.model.text else self.text_encoders[0]
 
     @property
     def folder(self) -> Path:
@@ -241,6 +289,18 @@ class Recipe:
         """Where the distilled model is."""
         out = self.distill.out if self.distill else None
         return Path(out or self.folder / "student")
+
+
+def _check_names(encoders: list[str], layers: Mapping[str, LayerConfig]) -> None:
+    """Refuse names that are taken, missing, or that no folder can have."""
+    if not encoders:
+        raise ValueError("text is an empty list; give at least one encoder, such as {kind: words}")
+    twice = sorted({name for name in encoders if encoders.count(name) > 1})
+    if twice:
+        raise ValueError(f"text has several encoders called {twice[0]!r}; give each a name")
+    for name in layers:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"layers has {name!r}; a name has letters, digits, dots and hyphens")
 
 
 def needed(section: T | None, key: str, job: str) -> T:

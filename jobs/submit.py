@@ -54,6 +54,7 @@ def rooted(recipe: Recipe) -> list[str]:
         "distill.teacher": recipe.distill.teacher if recipe.distill else None,
         "evaluate.prompt_file": recipe.evaluate.prompt_file if recipe.evaluate else None,
     }
+    places |= {f"layers.{name}.path": layer.path for name, layer in recipe.layers.items()}
     judged = recipe.evaluate.autoencoders if recipe.evaluate else None
     if isinstance(judged, str):
         places["evaluate.autoencoders"] = judged

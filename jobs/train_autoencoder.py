@@ -8,10 +8,12 @@ Stages that differ in size or loss are runs of their own, each starting from the
     vdp train-autoencoder RECIPE autoencoder.start_from=IMAGES autoencoder.image_share=0.25
 """
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +51,7 @@ from video_models.objectives.config import ReconstructionConfig
 from video_models.objectives.lpips import SMALLEST, Lpips
 from video_models.presets import AUTOENCODERS
 from video_platform.batches.loader import Loader, Place
-from video_platform.batches.order import Order
+from video_platform.batches.order import Bucket, Order
 from video_platform.cluster import WorkerContext
 from video_platform.config import as_tree
 from video_platform.datasets.clips import DecodedClips
@@ -184,13 +186,15 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     clips = DecodedClips(records, policy=policy, limits=recipe.limits)
     held_out, trained = split(len(clips), seed=config.seed)
     step = open_step(section, device=torch.device(context.device))
-    place = Place(rank=context.rank, world=context.world, micro_batch_size=config.micro_batch_size)
-    order = Order([trained], batch_size=config.batch_size, seed=config.seed)
+    place = Place(rank=context.rank, world=context.world)
+    batch, micro = config.sizes(policy.frames * policy.height * policy.width)
+    order = Order([Bucket(np.array(trained), batch, micro)], seed=config.seed)
+    one_reader = dataclasses.replace(recipe.loader, readers=1)  # there is one decoder
     with scribe(payload, context) as run:
         validation = Validation(step.engine, clips, held_out, run=run, fps=policy.fps)
         outcome = train(
             step,
-            Loader(clips, order, stack, place=place, config=recipe.loader),
+            Loader(clips, order, stack, place=place, config=one_reader),
             config,
             checkpoints=_checkpoints(recipe, source=source_fingerprint(records)),
             hooks=[Hook(every=config.validate_every, run=validation)],
@@ -201,7 +205,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
         tags = {"vdp.rejects": str(len(clips.rejects))}
         if context.rank == 0 and outcome.finished:
             model = finished(section, weights)
-            videos = _videos(clips, trained[:STATISTICS_CLIPS], config.micro_batch_size)
+            videos = _videos(clips, trained[:STATISTICS_CLIPS], micro)
             tags |= save(model.to(context.device), videos, recipe)
     clips.close()
     return {"finished": outcome.finished, "tags": tags}
@@ -249,8 +253,6 @@ def _checkpoints(recipe: Recipe, *, source: str) -> checkpoint.Checkpoints:
         "section": {key: tree[key] for key in tree.keys() - {"path", "training"}},
         "size": as_tree(sized(section, "config", AUTOENCODERS, "autoencoder")),
         "pixels": as_tree(recipe.pixels),
-        "seed": config.seed,
-        "batch_size": config.batch_size,
         "source": source,
     }
     return checkpoint.Checkpoints(

@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,23 +140,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
-def _section_type(annotation: Any) -> type | None:
-    """Return the dataclass inside an annotation such as `Section | None`, if there is one."""
-    options = (
-        typing.get_args(annotation)
-        if typing.get_origin(annotation) in (typing.Union, types.UnionType)
-        else (annotation,)
-    )
-    return next(
-        (
-            option
-            for option in options
-            if dataclasses.is_dataclass(option) and isinstance(option, type)
-        ),
-        None,
-    )
-
-
 def _check_keys(kind: type, tree: Mapping[str, Any], *, prefix: str, origin: str) -> None:
     """Refuse keys that `kind` does not have; pydantic alone would drop them without a word."""
     known = typing.get_type_hints(kind)
@@ -167,9 +150,36 @@ def _check_keys(kind: type, tree: Mapping[str, Any], *, prefix: str, origin: str
                 f"did you mean {prefix + near[0]!r}?" if near else f"known here: {', '.join(known)}"
             )
             raise ConfigError(f"{origin}: unknown key {prefix + str(key)!r}; {hint}")
-        section = _section_type(known[key])
-        if section is not None and isinstance(value, dict):
-            _check_keys(section, value, prefix=f"{prefix}{key}.", origin=origin)
+        for section, keys, at in _sections(known[key], value):
+            _check_keys(section, keys, prefix=f"{prefix}{key}.{at}", origin=origin)
+
+
+def _sections(annotation: Any, value: Any) -> Iterator[tuple[type, Mapping[str, Any], str]]:
+    """Yield each dataclass that a value is to hold, with its keys and its place in the value."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        if isinstance(value, dict):
+            yield annotation, value, ""
+    elif origin in (typing.Union, types.UnionType):
+        rivals = [option for option in arguments if dataclasses.is_dataclass(option)]
+        for option in arguments:
+            if len(rivals) < 2 or option not in rivals or _is_meant(option, value):
+                yield from _sections(option, value)
+    elif origin is tuple and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from (
+                (kind, keys, f"{number}.{at}") for kind, keys, at in _sections(arguments[0], item)
+            )
+    elif origin is Mapping and isinstance(value, dict):
+        for name, item in value.items():
+            yield from (
+                (kind, keys, f"{name}.{at}") for kind, keys, at in _sections(arguments[1], item)
+            )
+
+
+def _is_meant(section: Any, value: Any) -> bool:
+    """Say whether a value names the `kind` of one of several sections that it may hold."""
+    return isinstance(value, dict) and value.get("kind") == getattr(section, "kind", None)
 
 
 def _explain(error: pydantic.ValidationError, origin: str) -> str:
@@ -183,7 +193,7 @@ def _explain(error: pydantic.ValidationError, origin: str) -> str:
         if item["type"] == "missing":
             lines.append(f"{key or 'the recipe'} is missing")
         elif isinstance(item["input"], dict):
-            lines.append(f"{key}: {message}")
+            lines.append(f"{key}: {message}" if key else message)
         else:
             lines.append(f"{key} = {item['input']!r}: {message}")
     return f"{origin}: " + "; ".join(lines)

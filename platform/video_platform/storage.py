@@ -1,4 +1,4 @@
-"""Bytes by key, on a local disk or in S3, with the promises that a cache with many writers needs.
+"""Bytes by key, on a disk, in S3 or elsewhere, with the promises that many writers need.
 
     store = open_store("s3://bucket/run")
     store.put_if_absent("commits/1.json", b"{}")   # True for exactly one caller in the world
@@ -9,6 +9,7 @@ until it is whole, and a listing shows what is there now.
 """
 
 import dataclasses
+import functools
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ from typing import Self
 
 from video_platform.errors import StorageError
 from video_platform.stores.backend import Backend, MissingKeyError, Stat
+from video_platform.stores.foreign import FOREIGN, ForeignBackend
 from video_platform.stores.local import LocalBackend
 from video_platform.stores.s3 import S3Backend
 
@@ -27,6 +29,8 @@ __all__ = ["BACKENDS", "MissingKeyError", "Stat", "Store", "join_key", "open_sto
 
 PROBE_WRITERS = 8
 """How many threads the probe sends against each other."""
+PROBE_ROUNDS = 4
+"""How often: a store that looks first and then writes is caught in about every second race."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +100,23 @@ class Store:
         """Remove a key, if it is there."""
         self.backend.delete(join_key(key))
 
+    def clock(self) -> float:
+        """Return the store's own time in seconds since 1970, by which its keys were written."""
+        key = f".clock-{secrets.token_hex(8)}"
+        self.put(key, b"")
+        try:
+            return self.stat(key).modified_s
+        finally:
+            self.delete(key)
+
+    def unfinished(self) -> Mapping[str, float]:
+        """Return what writers left half-written, which no listing shows, and when it was begun."""
+        return self.backend.unfinished()
+
+    def discard(self, name: str) -> None:
+        """Remove one of `unfinished`; a writer that is still at it fails."""
+        self.backend.discard(name)
+
     def local_path(self, key: str) -> Path | None:
         """Return the path of a key on this machine, there or not; None for a remote store."""
         return self.backend.local_path(join_key(key, empty=True))
@@ -107,6 +128,20 @@ class Store:
             StorageError: it cannot be reached or written, or it breaks a promise.
         """
         key = f".probe-{secrets.token_hex(8)}"
+        for number in range(PROBE_ROUNDS):
+            self._check_race(f"{key}-{number}")
+        try:
+            self.put(key, b"written")
+            if key not in self.scan():
+                raise StorageError(f"{self.url!r} does not list what was just written: {_UNFIT}")
+            self.put(key, b"replaced")
+            if self.read(key, start=2, end=5) != b"pla":
+                raise StorageError(f"{self.url!r} does not read what was just written: {_UNFIT}")
+        finally:
+            self.delete(key)
+
+    def _check_race(self, key: str) -> None:
+        """Check that one of many writers creates a key, knows it, and that its content stays."""
         winners = self._race(key)
         try:
             if winners != (self.read(key),):
@@ -114,11 +149,6 @@ class Store:
                     f"{self.url!r} let {len(winners)} of {PROBE_WRITERS + 1} writers create the "
                     f"same key (conditional writes are missing or broken): {_UNFIT}"
                 )
-            if key not in self.scan():
-                raise StorageError(f"{self.url!r} does not list what was just written: {_UNFIT}")
-            self.put(key, b"replaced")
-            if self.read(key, start=2, end=5) != b"pla":
-                raise StorageError(f"{self.url!r} does not read what was just written: {_UNFIT}")
         finally:
             self.delete(key)
 
@@ -145,7 +175,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     """Open a folder or prefix; nothing is read, written or created yet.
 
     Args:
-        url: a path, `file:///path` or `s3://bucket/prefix`.
+        url: a path, `file:///path`, `s3://bucket/prefix`, or one of a store in `FOREIGN`.
 
     Raises:
         StorageError: the URL is of another kind, chains file systems with `::`, or is malformed.
@@ -156,8 +186,9 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         scheme, place = "file", text
     if "::" in text or scheme not in BACKENDS or (not mark and re.match(r"[\w+.-]+:", text)):
         raise StorageError(
-            f"cannot open {_shown(text)}; allowed: a path, file:///path, s3://bucket/prefix, "
-            "with nothing chained by '::'"
+            f"cannot open {_shown(text)}; allowed: a path, file:///path, s3://bucket/prefix, or "
+            f"with their packages {', '.join(f'{name}://' for name in FOREIGN)}; "
+            "nothing is chained by '::'"
         )
     if not place or not _is_plain(place):
         raise StorageError(
@@ -208,7 +239,21 @@ def _open_s3(place: str) -> Backend:
     return S3Backend(bucket, join_key(prefix.lstrip("/"), empty=True))
 
 
-BACKENDS: dict[str, Callable[[str], Backend]] = {"file": _open_local, "s3": _open_s3}
+def _open_foreign(protocol: str, place: str) -> Backend:
+    bucket, _, prefix = place.partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", bucket):
+        raise StorageError(
+            f"cannot open {_shown(f'{protocol}://{place}')}: it names no bucket; "
+            "credentials belong in the environment"
+        )
+    return ForeignBackend(protocol, join_key(bucket, prefix.lstrip("/")))
+
+
+BACKENDS: dict[str, Callable[[str], Backend]] = {
+    "file": _open_local,
+    "s3": _open_s3,
+    **{protocol: functools.partial(_open_foreign, protocol) for protocol in FOREIGN},
+}
 """Which kinds of URL open, and how."""
 
 

@@ -179,3 +179,14 @@ class StoreConformance:
         with pytest.raises(StorageError, match="let 9 of 9 writers create the same key"):
             store.probe()
         assert store.list() == []
+
+    def test_the_clock_is_that_of_what_is_written(self, store):
+        before_s = store.clock()
+        store.put("a", b"1")
+        assert before_s <= store.stat("a").modified_s <= store.clock()
+        assert store.list() == ["a"]
+
+    def test_nothing_is_left_half_written(self, store):
+        store.put("a", b"1")
+        store.put_if_absent("b", b"1")
+        assert store.unfinished() == {}

@@ -3,6 +3,7 @@
 `python -m tests.jobs.precompute_world FOLDER CACHE` fills a cache and kills itself half-way.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,11 +18,14 @@ from jobs.precompute_latents import PrecomputeReport, precompute
 from jobs.recipe import AutoencoderSection, Recipe
 from tests.tiny import make_autoencoder
 from tests.video_platform.latents.toy import encode
+from video_models.autoencoder.quantiser_config import QuantiserConfig, TokenAutoencoderConfig
+from video_models.autoencoder.tokens import TokenAutoencoder
 from video_models.formats import save_autoencoder
 from video_models.text.config import TextConfig
 from video_platform.cluster import start
 from video_platform.cluster_config import ClusterConfig
 from video_platform.datasets.config import SourceConfig
+from video_platform.datasets.record import Record
 from video_platform.datasets.source import open_source
 from video_platform.latents.config import CacheConfig
 from video_platform.video.encode import write_mp4
@@ -43,6 +47,16 @@ def make_world(folder: Path) -> None:
     save_autoencoder(make_autoencoder(), folder / "autoencoder")
 
 
+def save_tokens(folder: Path) -> TokenAutoencoder:
+    """Write an autoencoder with a codebook, and return it."""
+    torch.manual_seed(3)
+    backbone = dataclasses.replace(make_autoencoder().config, latents_mean=None, latents_std=None)
+    quantiser = QuantiserConfig(kind="fsq", levels=(8, 5, 5))
+    model = TokenAutoencoder(TokenAutoencoderConfig(backbone=backbone, quantiser=quantiser)).eval()
+    save_autoencoder(model, folder)
+    return model
+
+
 def add_clip(folder: Path, number: int) -> None:
     path = folder / "videos" / f"{number:02d}.mp4"
     draw = np.random.default_rng(number)
@@ -56,17 +70,29 @@ def config_for(url: str, **changes) -> CacheConfig:
     return CacheConfig(url=url, **{"unit_size": 2, "batch_size": 2, **changes})
 
 
-def run_precompute(folder: Path, config: CacheConfig, on_progress) -> PrecomputeReport:
-    recipe = Recipe(
-        name="world",
-        pixels=POLICY,
-        limits=LIMITS,
-        cache=config,
-        autoencoder=AutoencoderSection(path=str(folder / "autoencoder")),
-        text=TextConfig(dim=8, max_tokens=4),
+def run_precompute(folder: Path, config: CacheConfig, on_progress, **changes) -> PrecomputeReport:
+    return precompute(
+        recipe_for(folder, config, **changes), clips_of(folder), on_progress=on_progress
     )
-    records = open_source(SourceConfig(url=str(folder / "videos")))
-    return precompute(recipe, records, on_progress=on_progress)
+
+
+def recipe_for(folder: Path, config: CacheConfig, **changes) -> Recipe:
+    """Return the recipe of the world, with other sections where they are given."""
+    return Recipe(
+        **{
+            "name": "world",
+            "pixels": POLICY,
+            "limits": LIMITS,
+            "cache": config,
+            "autoencoder": AutoencoderSection(path=str(folder / "autoencoder")),
+            "text": TextConfig(dim=8, max_tokens=4),
+            **changes,
+        }
+    )
+
+
+def clips_of(folder: Path) -> list[Record]:
+    return open_source(SourceConfig(url=str(folder / "videos")))
 
 
 def open_hostile(folder: str):

@@ -45,13 +45,16 @@ def test_the_project_folder_is_named_once():
 
 def test_a_submitted_job_finds_what_is_meant_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = ['autoencoder.path="a: b"', "cache.url=s3://bucket/cache"]
+    layers = "layers={codes: {kind: codes, path: vq}, edges: {kind: control, method: edges}}"
+    given = ['autoencoder.path="a: b"', "cache.url=s3://bucket/cache", layers]
     recipe = load_recipe(Recipe, RECIPES / "shapes.yaml", given)
     sent = load_recipe(Recipe, RECIPES / "shapes.yaml", [*given, *rooted(recipe)])
     assert sent.folder == tmp_path / "outputs/shapes"
     assert sent.source.url == str(tmp_path / "outputs/shapes/videos")
     assert sent.cache.url == "s3://bucket/cache"
     assert sent.autoencoder_folder == tmp_path / "a: b"
+    assert sent.layers["codes"].path == str(tmp_path / "vq")
+    assert sent.layers["edges"] == recipe.layers["edges"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,15 @@ def test_a_submitted_job_finds_what_is_meant_here(tmp_path, monkeypatch):
         (["precompute", "{shapes}", "cache.unit_size"], "section.key=value"),
         (["pretrain", "{shapes}", "pretrain=null"], "pretrain needs pretrain"),
         (["precompute", "{shapes}", "cache=null"], "precompute needs cache"),
+        (["precompute", "{shapes}", "--plan", "cache=null"], "precompute needs cache"),
+        (["precompute", "{shapes}", "text=[{{kind: t5}}]"], "text.0: a t5 encoder needs path"),
+        (["precompute", "{shapes}", "text=[{{}}, {{}}]"], "several encoders called 'words'"),
+        (["precompute", "{shapes}", "model.text=t5"], "model.text is 't5'; text has words"),
+        (
+            ["precompute", "{shapes}", "layers={{a: {{kind: mask}}}}"],
+            "layers.a: a mask layer needs",
+        ),
+        (["cache", "gc", "cache", "--older-than", "soon"], "give an age such as 12h or 7d"),
         (["distil", "{shapes}"], "distil"),
         (["pretrain"], "RECIPE"),
     ],

@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,22 +40,29 @@ from video_platform.errors import (
     SourceError,
     StaleCacheError,
 )
-from video_platform.latents import open_cache, verify
+from video_platform.latents import driver, open_cache, stages, verify
 from video_platform.latents.fill import Settings, fill_latents
 from video_platform.latents.layer import read_layer
 from video_platform.latents.sealed import seal
+from video_platform.latents.shard import unpack
 from video_platform.latents.summary import layer_folders
 from video_platform.storage import open_store
 from video_platform.video.decode import decode
+from video_platform.video.policy import ClipSize
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def ray_running(s3_server):
-    """Ray on two CPUs, started after the S3 server so that its workers find it."""
-    with start(ClusterConfig(num_cpus=2)):
-        yield
+    """Ray on two CPUs, started after the S3 server so that its workers find it.
+
+    Its workers have the priority of everything else: they are what is waited for.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        with start(ClusterConfig(num_cpus=2)):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +90,19 @@ def copied(finished, tmp_path):
 
 def quiet(now):
     """Take no notice."""
+
+
+def fill_world(world, config, open_encode, on_progress=quiet, change=lambda item: item):
+    """Fill the latent layer alone, with whatever encodes."""
+    records = open_source(SourceConfig(url=str(world / "videos")))
+    return fill_latents(
+        open_store(config.url),
+        latents(config),
+        [change(item) for item in records],
+        settings=Settings(cache=config, policy=POLICY, limits=LIMITS),
+        open_encode=open_encode,
+        on_progress=on_progress,
+    )
 
 
 def assert_same_samples(url, other):
@@ -124,6 +146,12 @@ def test_a_file_that_cannot_be_decoded_is_a_reject_with_a_reason(finished):
     assert "not_video: " in rejects[0].error
 
 
+def test_what_decoded_a_clip_is_written_down(finished):
+    layer = latent_layer(finished[0].url)
+    entries = [item for commit in layer.commits(layer.committed()) for item in commit.entries]
+    assert {entry.decoder for entry in entries} == {"pyav: the faster"}
+
+
 def test_progress_is_told_from_the_first_unit_to_the_last(finished):
     _, report, told = finished
     last = {now.layer: now for now in told}
@@ -137,7 +165,8 @@ def test_progress_is_told_from_the_first_unit_to_the_last(finished):
 
 def test_run_again_it_does_nothing_and_says_so(finished, world, monkeypatch):
     config, first, _ = finished
-    monkeypatch.setattr("video_platform.latents.fill.actors", None)
+    monkeypatch.setattr("video_platform.latents.fill.Pool", None)
+    monkeypatch.setattr("video_platform.latents.fill.Stages", None)
     again = run_precompute(world, config, quiet)
     assert (again.encoded_now, again.captions_encoded_now) == (0, 0)
     assert (again.snapshot, again.snapshot_id) == (first.snapshot, first.snapshot_id)
@@ -189,39 +218,115 @@ def test_workers_that_die_cost_nothing_but_time(ray_running, world, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
     config = config_for(str(tmp_path / "cache"))
-    records = open_source(SourceConfig(url=str(world / "videos")))
-    done = fill_latents(
-        open_store(config.url),
-        latents(config),
-        records,
-        settings=Settings(cache=config, policy=POLICY, limits=LIMITS),
-        open_encode=functools.partial(open_hostile, str(notes)),
-        on_progress=quiet,
-    )
+    done = fill_world(world, config, functools.partial(open_hostile, str(notes)))
     assert (notes / "decoder").exists(), "the decoder was never killed"
     assert (done.encoded, done.rejects) == (CLIPS, {"not_video": 1})
     assert verify(config.url) == []
 
 
+def of_old(item):
+    """Return a record of a file as it was before somebody changed it."""
+    return dataclasses.replace(item, identity="of old")
+
+
 def test_a_clip_that_cannot_be_read_now_is_left_for_the_next_run(ray_running, world, tmp_path):
     config = config_for(str(tmp_path / "cache"))
-    root = open_store(config.url)
-    records = open_source(SourceConfig(url=str(world / "videos")))
-    changed = [
-        dataclasses.replace(item, identity="of old") if item.id == "03.mp4" else item
-        for item in records
-    ]
     told = []
     with pytest.raises(CacheError, match=r"1 of \d units could not be finished.*'03\.mp4'.*chang"):
-        fill_latents(
-            root,
-            latents(config),
-            changed,
-            settings=Settings(cache=config, policy=POLICY, limits=LIMITS),
-            open_encode=lambda: encode,
-            on_progress=told.append,
+        fill_world(
+            world,
+            config,
+            lambda: encode,
+            told.append,
+            change=lambda item: of_old(item) if item.id == "03.mp4" else item,
         )
     assert told[-1].units_done == told[-1].units - 1
+
+
+def test_clips_of_several_sizes_and_images_are_encoded_each_at_its_own(
+    ray_running, world, tmp_path
+):
+    sizes = [POLICY.size, ClipSize(1, 16, 16), ClipSize(5, 16, 32)]
+
+    def size_of(name):
+        return sizes[sum(name.encode()) % 3]
+
+    config = config_for(str(tmp_path / "cache"), unit_size=100, batch_size=4)
+    fill_world(
+        world,
+        config,
+        lambda: encode,
+        change=lambda item: dataclasses.replace(item, size=size_of(item.id)),
+    )
+    layer = latent_layer(config.url)
+    (commit,) = layer.commits(layer.committed())
+    assert len(commit.entries) == CLIPS
+    assert {size_of(entry.id) for entry in commit.entries} == set(sizes)
+    for entry in commit.entries:
+        policy = POLICY.at(size_of(entry.id))
+        clip = decode(world / "videos" / entry.id, policy=policy, limits=LIMITS)
+        place = entry.tensors["mean"]
+        end = place.offset + place.length
+        data = layer.store.read(place.key, start=place.offset, end=end)
+        assert torch.equal(unpack(data, place, where="here"), encode(clip.frames[None])[0][0])
+
+
+def test_a_batch_that_cannot_be_encoded_leaves_the_other_units_alone(ray_running, world, tmp_path):
+    config = config_for(str(tmp_path / "cache"))
+    (victim,) = (
+        r for r in open_source(SourceConfig(url=str(world / "videos"))) if r.id[:2] == "03"
+    )
+    poison = decode(world / "videos" / victim.id, policy=POLICY, limits=LIMITS).frames
+
+    def refuses(frames):
+        if any((one == poison).all() for one in frames):
+            raise RuntimeError("out of memory, as told")
+        return encode(frames)
+
+    told = []
+    with pytest.raises(CacheError, match=r"1 of \d units could not be finished.*memory, as told"):
+        fill_world(world, config, lambda: refuses, told.append)
+    assert told[-1].units_done == told[-1].units - 1
+    assert fill_world(world, config, lambda: encode).units_done == told[-1].units
+
+
+def test_a_source_that_fails_again_and_again_ends_the_run(
+    ray_running, world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(driver, "FAILED_IN_A_ROW", 3)
+    config = config_for(str(tmp_path / "cache"), unit_size=1, clips_in_flight=1, batch_size=1)
+    with pytest.raises(CacheError, match=r"^3 of 11 units could not be finished.*changed since"):
+        fill_world(world, config, lambda: encode, change=of_old)
+
+
+def test_encoders_that_die_as_they_start_are_an_error(ray_running, world, tmp_path):
+    config = config_for(str(tmp_path / "cache"))
+    with pytest.raises(ClusterError, match="encoders die as they start"):
+        fill_world(world, config, functools.partial(os._exit, 3))
+
+
+def test_encoders_multiply_while_decoders_wait_for_them(ray_running, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "SCALE_EVERY_S", 1.0)
+
+    def slow(frames):
+        time.sleep(1.0)
+        return encode(frames)
+
+    config = config_for(str(tmp_path / "cache"), max_encoders=2, max_decoders=1, batch_size=1)
+    told = []
+    fill_world(world, config, lambda: slow, told.append)
+    assert max(now.load.encoders for now in told) == 2
+    assert told[-1].load.encoder_busy > 0.8 > told[-1].load.decoder_busy
+
+
+def test_frames_in_flight_stay_below_the_bound(ray_running, world, tmp_path):
+    clip_bytes = POLICY.frames * POLICY.height * POLICY.width * 3
+    config = config_for(str(tmp_path / "cache"), bytes_in_flight=2 * clip_bytes)
+    told = []
+    done = fill_world(world, config, lambda: encode, told.append)
+    assert done.encoded == CLIPS
+    assert 0 < max(now.load.bytes_in_flight for now in told) <= 2 * clip_bytes
+    assert told[-1].load.bytes_in_flight == 0
 
 
 def test_a_cache_and_its_workers_live_on_s3_as_well(finished, world, s3_url):

@@ -1,6 +1,7 @@
 """Recipes: what is read, what is refused, and in which words."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 import pytest
@@ -27,6 +28,8 @@ class Recipe:
     optimiser: Optimiser = Optimiser()
     second: Optimiser | None = None
     on: bool = True
+    several: tuple[Optimiser, ...] = ()
+    named: Mapping[str, Optimiser] = dataclasses.field(default_factory=dict)
 
 
 def load(tmp_path, text, *overrides):
@@ -56,6 +59,13 @@ def test_a_recipe_survives_being_printed(tmp_path):
     assert as_tree(recipe)["second"]["rate"] == 3e-05
 
 
+def test_sections_stand_in_lists_and_under_names(tmp_path):
+    recipe = load(tmp_path, "name: x\nseveral: [{steps: 2}, {}]\nnamed: {fast: {steps: 3}}")
+    assert recipe.several == (Optimiser(steps=2), Optimiser())
+    assert recipe.named == {"fast": Optimiser(steps=3)}
+    assert load(tmp_path, to_yaml(recipe)) == recipe
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "words"),
     [
@@ -65,6 +75,9 @@ def test_a_recipe_survives_being_printed(tmp_path):
             [],
             "unknown key 'optimiser.rat'; did you mean 'optimiser.rate'",
         ),
+        ("name: x\nseveral: [{}, {rat: 1}]", [], "did you mean 'several.1.rate'"),
+        ("name: x\nnamed: {fast: {rat: 1}}", [], "did you mean 'named.fast.rate'"),
+        ("name: x\nnamed: {fast: {steps: 0}}", [], "named.fast: steps is at least 1"),
         ("name: x", ["second.stps=3"], "did you mean 'second.steps'"),
         ("name: x\nzzz: 1", [], "known here: name, sizes"),
         ("sizes: [1]", [], "name is missing"),

@@ -4,6 +4,7 @@ import pytest
 
 from video_platform.errors import StorageError
 from video_platform.storage import join_key, open_store
+from video_platform.stores.local import LocalBackend
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,23 @@ def test_keys_join():
     assert join_key("a", "b/c", "./d") == "a/b/c/d"
     with pytest.raises(StorageError, match="leads out"):
         join_key("a", "/b")
+
+
+def test_the_probe_catches_a_store_that_looks_first_and_then_writes(tmp_path, monkeypatch):
+    """As fsspec's exclusive mode does on a disk."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    disk = LocalFileSystem(auto_mkdir=True)
+
+    def look_and_write(backend, key, source):
+        try:
+            disk.pipe_file(f"{backend.root}/{key}", source, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    monkeypatch.setattr(LocalBackend, "put_if_absent", look_and_write)
+    with pytest.raises(StorageError, match=r"writers create the same key|no '\.probe"):
+        for _ in range(5):
+            open_store(tmp_path).probe()
+    assert open_store(tmp_path).list() == []

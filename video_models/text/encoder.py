@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+
 from video_models.pick import pick
 from video_models.text.config import TextConfig
 from video_models.text.huggingface import open_huggingface
@@ -10,22 +12,24 @@ from video_models.text.words import WordEncoder
 
 DEFAULT_WORD_DIM = 64
 
+Device = torch.device | str
 
-def open_text_encoder(config: TextConfig) -> TextEncoder:
-    """Open a text encoder.
+
+def open_text_encoder(config: TextConfig, device: Device = "cpu") -> TextEncoder:
+    """Open a text encoder on a device; what it returns is on the CPU.
 
     Raises:
         ValueError: its files are missing or not of that kind.
     """
-    return pick(ENCODERS, config.kind, "text encoder")(config)
+    return pick(ENCODERS, config.kind, "text encoder")(config, device)
 
 
-def _open_words(config: TextConfig) -> TextEncoder:
+def _open_words(config: TextConfig, device: Device) -> TextEncoder:
     dim = DEFAULT_WORD_DIM if config.dim is None else config.dim
-    return WordEncoder(dim=dim, seed=config.seed, max_tokens=config.max_tokens)
+    return WordEncoder(dim=dim, seed=config.seed, max_tokens=config.max_tokens, name=config.layer)
 
 
-ENCODERS: dict[str, Callable[[TextConfig], TextEncoder]] = {
+ENCODERS: dict[str, Callable[[TextConfig, Device], TextEncoder]] = {
     "byt5": open_huggingface,
     "clip": open_huggingface,
     "t5": open_huggingface,

@@ -28,19 +28,26 @@ CLASSES: dict[str, tuple[str, str]] = {
 
 
 class HuggingFaceEncoder:
-    """A frozen encoder; a caption's embeddings are the last hidden states of its real tokens."""
+    """A frozen encoder.
 
-    def __init__(self, *, kind: str, model: Any, tokenizer: Any, max_tokens: int):
-        self.name = kind
-        self.max_tokens = max_tokens
+    A caption's embeddings are the last hidden states of its real tokens, or the one that the model
+    pools from them.
+    """
+
+    def __init__(self, config: TextConfig, *, model: Any, tokenizer: Any):
+        self.name = config.layer
+        self._length = config.max_tokens
+        self._pooled = config.output == "pooled"
         self._model = model
         self._tokenizer = tokenizer
         self.identity = {
-            "name": kind,
+            "name": config.kind,
             "weights": fingerprint(model),
             "tokenizer": _tokenizer_fingerprint(tokenizer),
-            "max_tokens": max_tokens,
+            "max_tokens": config.max_tokens,
         }
+        if self._pooled:
+            self.identity["output"] = config.output
 
     @property
     def dim(self) -> int:
@@ -49,54 +56,63 @@ class HuggingFaceEncoder:
         width: int = getattr(config, "d_model", None) or config.hidden_size
         return width
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one caption gives; 1 when they are pooled."""
+        return 1 if self._pooled else self._length
+
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> list[Tensor]:
         """Return one (L, D) float32 tensor a caption, on the CPU."""
         device = next(self._model.parameters()).device
         tokens = self._tokenizer(
             [" ".join(caption.split()) for caption in captions],
-            max_length=self.max_tokens,
+            max_length=self._length,
             truncation=True,
             padding=True,
             return_attention_mask=True,
             return_tensors="pt",
         ).to(device)
-        states = self._model(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-        ).last_hidden_state  # (B, L, D)
+        found = self._model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        if self._pooled:
+            return list(found.pooler_output.float().cpu()[:, None])
+        states = found.last_hidden_state  # (B, L, D)
         return [
             state[mask.bool()].float().cpu()
             for state, mask in zip(states, tokens.attention_mask, strict=True)
         ]
 
 
-def open_huggingface(config: TextConfig) -> HuggingFaceEncoder:
-    """Open the encoder that a config names, frozen, in float32.
+def open_huggingface(config: TextConfig, device: torch.device | str = "cpu") -> HuggingFaceEncoder:
+    """Open the encoder that a config names, frozen.
 
     Raises:
-        ValueError: the folder or hub name does not hold such an encoder in safetensors.
+        ValueError: the folder or hub name does not hold such an encoder in safetensors, or it
+            reads fewer tokens than `max_tokens`.
     """
     import transformers
 
     model_class, tokenizer_class = pick(CLASSES, config.kind, "text encoder")
+    where: dict[str, Any] = {"revision": config.revision or "main", "trust_remote_code": False}
+    dtype = getattr(torch, config.compute)
     try:
         model = getattr(transformers, model_class).from_pretrained(
-            config.path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            config.path, use_safetensors=True, dtype=dtype, **where
         )
-        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(
-            config.path, trust_remote_code=False
-        )
+        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(config.path, **where)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"text.path is {config.path!r}: no {config.kind} encoder with safetensors weights "
             f"there: {str(error).splitlines()[0]}"
         ) from error
-    return HuggingFaceEncoder(
-        kind=config.kind,
-        model=model.eval().requires_grad_(False),
-        tokenizer=tokenizer,
-        max_tokens=config.max_tokens,
-    )
+    most = getattr(model.config, "max_position_embeddings", config.max_tokens)
+    if config.max_tokens > most:
+        raise ValueError(
+            f"max_tokens is {config.max_tokens}; the {config.kind} encoder {config.path!r} reads "
+            f"at most {most}"
+        )
+    model = model.eval().requires_grad_(False).to(device)
+    return HuggingFaceEncoder(config, model=model, tokenizer=tokenizer)
 
 
 def _tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -30,9 +30,8 @@ POSITION_WEIGHT = 0.5
 class WordEncoder:
     """Frozen word-hash vectors plus positions."""
 
-    name = "words"
-
-    def __init__(self, *, dim: int, seed: int, max_tokens: int):
+    def __init__(self, *, dim: int, seed: int, max_tokens: int, name: str = "words"):
+        self.name = name
         self.dim = dim
         self.seed = seed
         self.max_tokens = max_tokens
@@ -41,7 +40,7 @@ class WordEncoder:
     def identity(self) -> dict[str, Any]:
         """The numbers that decide every embedding."""
         return {
-            "name": self.name,
+            "name": "words",
             "version": VERSION,
             "dim": self.dim,
             "seed": self.seed,

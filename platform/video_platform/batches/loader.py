@@ -1,34 +1,30 @@
 """Brings the samples of each step to a rank in time.
 
-    order = Order(bucket_by_shape(cache.shapes), batch_size=64, seed=0)
-    place = Place(rank=rank, world=world, micro_batch_size=8)
-    loader = Loader(cache, order, collate, place=place)
-    for micro_batches in loader.steps(start=100): ...
+    buckets = [Bucket(b.places, batch_size=64, micro_batch_size=8) for b in cache.buckets]
+    loader = Loader(cache, Order(buckets, seed=0), collate, place=Place(rank=rank, world=world))
+    for micro_batches in loader.steps(): ...
 
-The only state is the number of the step: `steps(start)` goes on exactly where an earlier run
-stopped.
+The only state is the number of the step, so a run goes on exactly where an earlier one stopped, on
+any number of ranks and with micro-batches of any size:
+
+    loader.load_state_dict(state)   # of `state_dict()`; refuses another order or other samples
 """
 
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, Protocol, TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 from video_platform.batches.config import LoaderConfig
-from video_platform.batches.order import Order, rank_slots
+from video_platform.batches.dataset import Dataset, Remembered
+from video_platform.batches.order import Ordered, rank_slots
+from video_platform.errors import CheckpointError
+from video_platform.latents.spec import differences
 
 S = TypeVar("S")
-S_co = TypeVar("S_co", covariant=True)
 B = TypeVar("B")
-
-
-class Dataset(Protocol[S_co]):
-    """Anything with a length and samples by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> S_co: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +36,13 @@ class MicroBatch(Generic[B]):
     indices: tuple[int, ...]
     """Their indices in the dataset."""
     positions: tuple[int, ...]
-    """Their places in the sequence of all samples ever trained on, step x batch_size + slot. Noise
-    and timesteps are drawn from (seed, position), so they depend on no rank."""
+    """Their places in the sequence of all samples ever trained on: step x the most slots that a
+    step has + slot. Noise and timesteps are drawn from (seed, position), so they depend on no rank.
+    """
     share: float
-    """Part of the global batch that this is."""
+    """Part of the global batch that this is: over all ranks the shares of a step add up to 1, and
+    each sample of it weighs the same. 0 where a rank has no sample left and goes along with one
+    that is another's, since all ranks must take equally many micro-batches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,113 +53,113 @@ class Place:
     """Number of this worker."""
     world: int = 1
     """How many workers share a batch."""
-    micro_batch_size: int
-    """Samples in a micro-batch."""
 
 
 class Loader(Generic[S, B]):
     """One rank's micro-batches, step by step.
 
     Args:
-        dataset: samples by index; read by one background thread.
+        dataset: samples by index; read by `config.readers` threads.
         order: which samples make up which step.
         collate: turns the samples of a micro-batch into what the network is given.
         place: this rank's part.
         config: how far to read ahead and what to keep in memory.
+        content: what the dataset is, as JSON; a run goes on with the same only.
     """
 
     def __init__(
         self,
         dataset: Dataset[S],
-        order: Order,
+        order: Ordered,
         collate: Callable[[Sequence[S]], B],
         *,
         place: Place,
         config: LoaderConfig | None = None,
+        content: Mapping[str, Any] | None = None,
     ) -> None:
         self._config = config or LoaderConfig()
         self._dataset = Remembered(dataset, memory_bytes=self._config.memory_bytes)
         self._order = order
         self._collate = collate
-        self._slots = rank_slots(
-            batch_size=order.batch_size,
-            micro_batch_size=place.micro_batch_size,
-            rank=place.rank,
-            world=place.world,
-        )
+        self._place = place
+        self._content = dict(content or {})
+        self._next = 0
 
-    def load(self, step: int) -> list[MicroBatch[B]]:
-        """Read this rank's micro-batches of one step."""
-        indices = self._order.batch(step)
-        size = self._order.batch_size
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of the next step, and what the sequence of samples follows from."""
+        return {"step": self._next, "content": self._content, "order": self._order.describe()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the step after the last one that was taken.
+
+        Raises:
+            CheckpointError: other samples would follow than in the run that `state` is of.
+        """
+        unlike = differences(self._content, state["content"])
+        unlike = unlike or differences(self._order.describe(), state["order"])
+        if unlike:
+            raise CheckpointError(
+                "the run cannot go on with other samples than it began with: "
+                f"{'; '.join(unlike)}; use its recipe and snapshot, or name a fresh folder for "
+                "this run's checkpoints"
+            )
+        self._next = int(state["step"])
+
+    def load(self, step: int, readers: Executor | None = None) -> list[MicroBatch[B]]:
+        """Read this rank's micro-batches of one step, by the threads of `readers` if given."""
+        batch = self._order.batch(step)
+        size, first = len(batch.indices), step * self._order.stride
+        parts = rank_slots(
+            batch_size=size,
+            micro_batch_size=batch.bucket.micro_batch_size,
+            rank=self._place.rank,
+            world=self._place.world,
+        )
+        shown = [part or range(part.start % size, part.start % size + 1) for part in parts]
+        indices = [batch.indices[slot] for slots in shown for slot in slots]
+        read = self._dataset.__getitem__
+        samples = iter([*(readers.map(read, indices) if readers else map(read, indices))])
         return [
             MicroBatch(
-                data=self._collate([self._dataset[indices[slot]] for slot in slots]),
-                indices=tuple(indices[slot] for slot in slots),
-                positions=tuple(step * size + slot for slot in slots),
-                share=len(slots) / size,
+                data=self._collate([next(samples) for _ in slots]),
+                indices=tuple(batch.indices[slot] for slot in slots),
+                positions=tuple(first + slot for slot in slots),
+                share=len(part) / size,
             )
-            for slots in self._slots
+            for part, slots in zip(parts, shown, strict=True)
         ]
 
-    def steps(self, start: int = 0) -> Generator[list[MicroBatch[B]]]:
+    def steps(self, start: int | None = None) -> Generator[list[MicroBatch[B]]]:
         """Yield the micro-batches of step `start`, the next, and so on without end.
 
-        A failure to read is raised where its step is asked for.
+        None goes on where the loader stands. A failure to read is raised where its step is asked
+        for.
         """
-        ahead = self._config.prefetch_steps
-        if ahead == 0:
+        self._next = self._next if start is None else start
+        source = self._ahead(self._next) if self._config.prefetch_steps else self._plain(self._next)
+        with contextlib.closing(source):
+            for micro_batches in source:
+                self._next += 1
+                yield micro_batches
+
+    def _plain(self, step: int) -> Generator[list[MicroBatch[B]]]:
+        while True:
+            yield self.load(step)
+            step += 1
+
+    def _ahead(self, step: int) -> Generator[list[MicroBatch[B]]]:
+        """Read steps while earlier ones compute: all samples of all steps ahead at once."""
+        ahead, width = self._config.prefetch_steps, self._config.readers
+        readers = ThreadPoolExecutor(width, thread_name_prefix="reader")
+        stages = ThreadPoolExecutor(ahead, thread_name_prefix="loader")
+        queue: deque[Future[list[MicroBatch[B]]]] = deque()
+        try:
             while True:
-                yield self.load(start)
-                start += 1
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader") as reader:
-            queue: deque[Future[list[MicroBatch[B]]]] = deque()
-            try:
-                while True:
-                    while len(queue) < ahead:
-                        queue.append(reader.submit(self.load, start))
-                        start += 1
-                    yield queue.popleft().result()
-            finally:
-                for future in queue:
-                    future.cancel()
-
-
-class Remembered(Generic[S]):
-    """A dataset whose samples stay in memory once read, as far as they fit.
-
-    Args:
-        dataset: where samples come from.
-        memory_bytes: how much the kept samples may take together.
-    """
-
-    def __init__(self, dataset: Dataset[S], *, memory_bytes: int) -> None:
-        self._dataset = dataset
-        self._kept: dict[int, S] = {}
-        self._room = memory_bytes
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> S:
-        if index in self._kept:
-            return self._kept[index]
-        sample = self._dataset[index]
-        size = size_bytes(sample)
-        if size <= self._room:
-            self._kept[index] = sample
-            self._room -= size
-        return sample
-
-
-def size_bytes(value: Any) -> int:
-    """Estimate the memory of a sample: its tensors and arrays exactly, the rest roughly."""
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes)
-    if dataclasses.is_dataclass(value):
-        return sum(size_bytes(getattr(value, f.name)) for f in dataclasses.fields(value))
-    if isinstance(value, Mapping):
-        return sum(size_bytes(k) + size_bytes(v) for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return sum(size_bytes(item) for item in value)
-    return len(value) if isinstance(value, str | bytes) else 64
+                while len(queue) < ahead:
+                    queue.append(stages.submit(self.load, step, readers))
+                    step += 1
+                yield queue.popleft().result()
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            stages.shutdown(wait=True, cancel_futures=True)
+            readers.shutdown()

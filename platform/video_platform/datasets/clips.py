@@ -50,7 +50,8 @@ class DecodedClips:
             if record.id in self.rejects:
                 continue
             try:
-                return self._decoder.decode(read_media(record), self._policy).frames
+                media = read_media(record)
+                return self._decoder.decode(media, self._policy, start_s=record.start_s).frames
             except MediaError as error:
                 self.rejects[record.id] = error.reason
         reasons = Counter(self.rejects.values()).most_common()

@@ -4,13 +4,16 @@ clips/captions.jsonl     {"video": "walks/dog.mp4", "caption": "a dog walks"}
 clips/walks/dog.mp4
 clips/walks/cat.mp4
 clips/walks/cat.txt      a cat sleeps
+
+A captions file may lie in each folder, and names files from there on.
 """
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from video_platform.datasets.config import SourceConfig
-from video_platform.datasets.listing import TABLES, VIDEOS, Listing
+from video_platform.datasets.listing import IMAGES, TABLES, VIDEOS, Listing
 from video_platform.datasets.record import Record
 from video_platform.datasets.tables import Row, clean_caption, read_rows, refuse_missing
 from video_platform.errors import SourceError, StorageError
@@ -19,12 +22,18 @@ from video_platform.storage import join_key
 
 def list_folder(listing: Listing, config: SourceConfig) -> list[Record]:
     """List every file that is called like a video, however deep."""
-    videos = listing.ending(VIDEOS)
+    videos = listing.media(config)
     if not videos:
+        images = len(listing.ending(IMAGES))
+        hint = f"; for the {images} images set source.images to true" if images else ""
         raise SourceError(
-            f"there is no video in {listing.store.url!r}; looked for {' '.join(VIDEOS)}"
+            f"there is no video in {listing.store.url!r}; looked for {' '.join(VIDEOS)}{hint}"
         )
-    rows = _captions(listing, config, videos)
+    return describe(listing, videos, _captions(listing, config, videos))
+
+
+def describe(listing: Listing, videos: Sequence[str], rows: Mapping[str, Row]) -> list[Record]:
+    """Return the records of some files: with what a table says of them, or the text beside."""
     texts = _texts_beside(listing, [key for key in videos if key not in rows])
     return [
         Record(
@@ -40,30 +49,52 @@ def list_folder(listing: Listing, config: SourceConfig) -> list[Record]:
     ]
 
 
+def key_of(row: Row, folder: str = "") -> str:
+    """Return the key of the file that a row names, which lies in the folder of its table.
+
+    Raises:
+        SourceError: it leads out of it.
+    """
+    try:
+        return join_key(folder, join_key(row.video))
+    except StorageError as error:
+        raise SourceError(f"{row.where}: {error}") from None
+
+
 def _captions(listing: Listing, config: SourceConfig, videos: list[str]) -> dict[str, Row]:
-    """Read the captions file, if there is one: what it says of each video."""
-    names = [config.captions] if config.captions else [f"captions{ending}" for ending in TABLES]
-    name = next((name for name in names if name in listing.files), None)
-    if name is None:
-        if config.captions is None:
-            return {}
+    """Read the captions files, if there are any: what they say of each video."""
+    rows: dict[str, Row] = {}
+    for name in _captions_files(listing, config):
+        folder = PurePosixPath(name).parent.as_posix()
+        for row in read_rows(listing.store, name, caption=config.caption_column):
+            key = key_of(row, folder)
+            if key in rows:
+                raise SourceError(f"{row.where}: {row.video!r} has a caption already")
+            rows[key] = row
+    known = {*videos, *listing.ending(IMAGES)}
+    refuse_missing([row for key, row in rows.items() if key not in known])
+    return rows
+
+
+def _captions_files(listing: Listing, config: SourceConfig) -> list[str]:
+    """Return the captions file that is named, else one of each folder that has some."""
+    if config.captions is None:
+        tables = map(PurePosixPath, listing.ending(TABLES))
+        found = {path.parent: path for path in tables if path.stem == "captions"}
+        for ending in reversed(TABLES):  # the first kind has the last say
+            found |= {
+                folder: path.with_suffix(ending)
+                for folder, path in found.items()
+                if path.with_suffix(ending).as_posix() in listing.files
+            }
+        return sorted(path.as_posix() for path in found.values())
+    if config.captions not in listing.files:
         there = ", ".join(listing.ending(TABLES)) or "none"
         raise SourceError(
             f"there is no captions file {config.captions!r} in {listing.store.url!r}; "
             f"set source.captions to one of: {there}"
         )
-    rows: dict[str, Row] = {}
-    for row in read_rows(listing.store, name):
-        try:
-            key = join_key(row.video)
-        except StorageError as error:
-            raise SourceError(f"{row.where}: {error}") from None
-        if key in rows:
-            raise SourceError(f"{row.where}: {row.video!r} has a caption already")
-        rows[key] = row
-    known = set(videos)
-    refuse_missing([row for key, row in rows.items() if key not in known])
-    return rows
+    return [config.captions]
 
 
 def _texts_beside(listing: Listing, videos: list[str]) -> dict[str, str | None]:

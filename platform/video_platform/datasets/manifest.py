@@ -30,16 +30,21 @@ def list_manifest(listing: Listing, config: SourceConfig) -> list[Record]:
         )
 
     def record(row: Row) -> Record | Row:
-        return _record(row, listing)
+        return find_video(row, listing)
 
     with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(record, read_rows(listing.store, name)))
+        rows = read_rows(listing.store, name, caption=config.caption_column)
+        found = list(threads.map(record, rows))
     refuse_missing([row for row in found if isinstance(row, Row)])
     return [record for record in found if isinstance(record, Record)]
 
 
-def _record(row: Row, listing: Listing) -> Record | Row:
-    """Return the record of a row, or the row itself when its video is not there."""
+def find_video(row: Row, listing: Listing) -> Record | Row:
+    """Return the record of a row, or the row itself when its video is not there.
+
+    Raises:
+        SourceError: it names a place that it may not name.
+    """
     try:
         store, key = _place(row.video, listing.store)
         known = listing.files if store is listing.store else {}

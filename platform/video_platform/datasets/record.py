@@ -21,8 +21,10 @@ class Record:
     """The file within that store: the video, or the shard."""
     offset: int | None = None
     """First byte of the video in the shard; None when the file is the video."""
+    row: int | None = None
+    """Row of the Parquet table whose column holds the video; None when it is no such table."""
     size_bytes: int
-    """Length of the video."""
+    """Length of the video; in a Parquet table that of all rows that are read with it."""
     identity: str
     """Changes when the content does: the ETag, or time and size; in a shard also the place."""
     caption: str | None = None
@@ -43,6 +45,10 @@ class Record:
         return cls(**{**tree, "size": None if size is None else ClipSize(*size)})
 
 
-def identify(stat: Stat, offset: int | None, size_bytes: int) -> str:
-    """Return the identity of a file, or of the part of a shard that starts at an offset."""
+def identify(
+    stat: Stat, offset: int | None = None, size_bytes: int = 0, *, row: int | None = None
+) -> str:
+    """Return the identity of a file, of the part of a shard at an offset, or of a table's row."""
+    if row is not None:
+        return f"{stat.identity}#{row}"
     return stat.identity if offset is None else f"{stat.identity}@{offset}+{size_bytes}"

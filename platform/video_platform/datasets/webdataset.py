@@ -3,8 +3,8 @@
 train-0000.tar:  000.mp4  000.txt  000.json    001.mp4  001.txt ...
 
 Only headers, captions and JSON are read to list a shard; a video is then one ranged read. Nothing
-is extracted or unpickled. The caption is the `.txt`, else "caption" of the `.json`; the ground
-truth is its "program".
+is extracted or unpickled. The caption is the `.txt`, else "caption" (or "text", or "prompt") of the
+`.json`; the ground truth is its "program".
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from video_platform.datasets.config import SourceConfig
-from video_platform.datasets.listing import SHARDS, VIDEOS, Listing
+from video_platform.datasets.listing import IMAGES, SHARDS, VIDEOS, Listing
 from video_platform.datasets.record import Record, identify
-from video_platform.datasets.tables import clean_caption, parse_program
+from video_platform.datasets.tables import CAPTIONS, clean_caption, parse_program
 from video_platform.errors import SourceError, StorageError
-from video_platform.storage import Stat, Store, join_key
+from video_platform.storage import Store, join_key
 
 WINDOW_BYTES = 64 << 10
 """How much is read at once while headers are looked for."""
@@ -36,7 +36,7 @@ def list_shards(listing: Listing, config: SourceConfig) -> list[Record]:
         hint = f"; unpack {packed[0]!r} with gunzip, it cannot be read in part" if packed else ""
         raise SourceError(f"there is no .tar file in {listing.store.url!r}{hint}")
     with ThreadPoolExecutor(8) as threads:
-        found = threads.map(lambda key: _list_shard(listing.store, key, listing.files[key]), shards)
+        found = threads.map(lambda key: _list_shard(listing, key, config), shards)
         records = [record for shard in found for record in shard]
     if not records:
         raise SourceError(
@@ -56,7 +56,9 @@ class _Member:
     text: bytes | None
 
 
-def _list_shard(store: Store, key: str, stat: Stat) -> list[Record]:
+def _list_shard(listing: Listing, key: str, config: SourceConfig) -> list[Record]:
+    store, stat = listing.store, listing.files[key]
+    endings = VIDEOS + IMAGES if config.images else VIDEOS
     where = f"{store.url}/{key}"
     clips: dict[str, dict[str, _Member]] = {}
     for member in _members(_Window(store, key, stat.size_bytes), where):
@@ -73,15 +75,15 @@ def _list_shard(store: Store, key: str, stat: Stat) -> list[Record]:
             offset=member.offset,
             size_bytes=member.size_bytes,
             identity=identify(stat, member.offset, member.size_bytes),
-            **_description(clip, f"{where}: {member.name}"),
+            **_description(clip, f"{where}: {member.name}", config.caption_column),
         )
         for clip in clips.values()
         for extension, member in clip.items()
-        if extension in VIDEOS
+        if extension in endings
     ]
 
 
-def _description(clip: dict[str, _Member], where: str) -> dict[str, Any]:
+def _description(clip: dict[str, _Member], where: str, column: str | None) -> dict[str, Any]:
     """Read caption and program of a clip."""
     text, extra = clip.get(".txt"), clip.get(".json")
     try:
@@ -91,8 +93,9 @@ def _description(clip: dict[str, _Member], where: str) -> dict[str, Any]:
         raise SourceError(f"{where}: its text or JSON cannot be read: {error}") from None
     if not isinstance(fields, dict):
         raise SourceError(f"{where}: its JSON is {fields!r}; it must be an object")
+    words = column or next((name for name in CAPTIONS if name in fields), CAPTIONS[0])
     return {
-        "caption": clean_caption(fields.get("caption") if caption is None else caption, where),
+        "caption": clean_caption(fields.get(words) if caption is None else caption, where),
         "program": parse_program(fields.get("program"), where),
     }
 

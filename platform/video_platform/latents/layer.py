@@ -3,10 +3,16 @@
 A unit's shards are written first and its commit last, both put-if-absent. A writer that dies in
 between leaves a shard that nobody names; of two writers of one unit the first commit wins. So
 every sample is stored exactly once, whatever happens, and no lock is needed.
+
+A commit names no shards but those that its own writer has just made, and those that an earlier
+commit names. So a shard that is old and that no commit names will never be named: `gc.py` may
+remove it while jobs run.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +25,7 @@ from video_platform.latents.sealed import seal, unseal
 from video_platform.latents.shard import describe, pack
 from video_platform.latents.spec import LayerSpec, differences
 from video_platform.latents.units import Member, Unit
-from video_platform.storage import Store
+from video_platform.storage import MissingKeyError, Store
 
 SPEC = "SPEC.json"
 READERS = 16
@@ -36,6 +42,8 @@ class Encoded:
     """By name, in the precision in which they are stored."""
     bucket: str
     """Samples of one bucket share shards."""
+    decoder: str = ""
+    """What made its pictures, and why; empty where that is not known."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,7 @@ class Layer:
             CorruptCacheError: it is damaged.
         """
         key = f"commits/{unit_id}.json"
-        return Commit.from_json(unseal(self.store.read(key), f"{self.spec.folder}/{key}"))
+        return Commit.from_bytes(self.store.read(key), f"{self.spec.folder}/{key}")
 
     def commits(self, unit_ids: Iterable[str]) -> list[Commit]:
         """Read many commits, in the order of their ids."""
@@ -122,7 +130,7 @@ class Layer:
             rejects=tuple(sorted(refused, key=lambda reject: reject.id)),
             shards=shards,
         )
-        return self.store.put_if_absent(f"commits/{unit.id}.json", seal(dataclasses.asdict(commit)))
+        return self.store.put_if_absent(f"commits/{unit.id}.json", commit.to_bytes())
 
     def _write_shard(
         self, unit: Unit, bucket: str, group: Sequence[Encoded]
@@ -135,7 +143,9 @@ class Layer:
             for part, tensor in item.tensors.items()
         }
         key, data, records = pack(tensors, bucket=bucket, unit=unit.id)
-        _put_content(self.store, key, data)
+        while not _put_content(self.store, key, data):
+            salt = secrets.token_hex(8)
+            key, data, records = pack(tensors, bucket=bucket, unit=unit.id, salt=salt)
         return (
             key,
             describe(data),
@@ -172,19 +182,24 @@ def read_layer(root: Store, folder: str) -> Layer:
     return Layer(store, LayerSpec.from_json(unseal(store.read(SPEC), f"{folder}/{SPEC}")))
 
 
-def _put_content(store: Store, key: str, data: bytes) -> None:
-    """Store content under its own hash; a damaged file of that name is replaced.
+def _put_content(store: Store, key: str, data: bytes) -> bool:
+    """Store content under its own hash, and say whether it was us who did.
+
+    Where the name is taken, another writer died or was as fast: what it left may be cleared away
+    at any time, so it is not ours to name. If it is damaged it is mended for those who do name it.
 
     Raises:
         StorageError: the store does not hold it afterwards.
     """
     if not store.put_if_absent(key, data):
-        held = hashlib.sha256(store.read(key)).digest()
-        if held != hashlib.sha256(data).digest():
-            store.put(key, data)
+        with contextlib.suppress(MissingKeyError):  # it has just been cleared away
+            if hashlib.sha256(store.read(key)).digest() != hashlib.sha256(data).digest():
+                store.put(key, data)
+        return False
     size = store.stat(key).size_bytes
     if size != len(data):
         raise StorageError(f"{store.url} holds {size} bytes of {key}, {len(data)} were written")
+    return True
 
 
 def _adopt(unit: Unit, known: Known) -> tuple[list[Entry], list[Reject]]:
@@ -220,4 +235,5 @@ def _entry(item: Encoded, records: Mapping[str, TensorRecord]) -> Entry:
         tensors=records,
         channel_sum=sums,
         channel_square_sum=squares,
+        decoder=item.decoder,
     )

@@ -5,17 +5,26 @@
     cache[0].text["words"]   # (L, D)
 
 Every tensor is checked against its CRC when it is read. A cache may be pickled and read by several
-threads; the copy opens the same snapshot again.
+threads; the copy opens the same snapshot again. Opening takes the same time and memory however many
+samples there are.
+
+On S3 a sample takes one request a layer. With a `DiskCache` what was read once stays on the local
+disk; a copy that the disk has damaged is fetched again.
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from video_platform.errors import CorruptCacheError, StaleCacheError
+from video_platform.latents.disk import DiskCache
+from video_platform.latents.index import places
 from video_platform.latents.layer import read_layer
 from video_platform.latents.records import TensorRecord
 from video_platform.latents.shard import unpack
@@ -23,7 +32,7 @@ from video_platform.latents.snapshots import Snapshot, load_index, load_snapshot
 from video_platform.latents.spans import SpanReader
 from video_platform.latents.spec import LayerSpec, differences
 from video_platform.storage import Store, open_store
-from video_platform.video.policy import ClipSize, PixelPolicy
+from video_platform.video.policy import ClipSize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,18 +49,52 @@ class Sample:
     """Their log-variance (C, T, H, W)."""
     text: dict[str, torch.Tensor]
     """The embedding of its caption (L, D), valid tokens only, by encoder."""
+    layers: dict[str, dict[str, torch.Tensor]]
+    """What further layers hold of it, by layer and name of the tensor."""
     program: dict[str, Any] | None
     """Ground truth of a synthetic clip."""
 
 
-class Cache:
-    """A sequence of samples: one snapshot of a latent cache."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredSample:
+    """One clip of the cache as it is stored."""
 
-    def __init__(self, root: Store, header: Snapshot) -> None:
+    id: str
+    """Its id in the source."""
+    caption: str
+    """What it shows; empty when the source does not say."""
+    program: dict[str, Any] | None
+    """Ground truth of a synthetic clip."""
+    tensors: dict[str, torch.Tensor]
+    """In the precision in which they are stored, by column of the index: `mean`, `logvar`,
+    `text/<encoder>`, `clip/<layer>/<tensor>`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """Samples that lie side by side in a snapshot and whose latents have one shape."""
+
+    shape: tuple[int, ...]
+    """(C, T, H, W)."""
+    places: range
+    """Their places."""
+
+
+class Cache:
+    """A sequence of samples: one snapshot of a latent cache.
+
+    Args:
+        root: the cache.
+        header: the snapshot.
+        disk: keeps what is read of a remote cache; None keeps nothing.
+    """
+
+    def __init__(self, root: Store, header: Snapshot, disk: DiskCache | None = None) -> None:
         self.header = header
         self._root = root
-        self._index = load_index(root, header)
-        self._spans = SpanReader(root)
+        self._disk = disk
+        self._spans = SpanReader(root, disk)
+        self._index = load_index(root, header, self._spans)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -65,19 +108,44 @@ class Cache:
         if not -len(self) <= place < len(self):
             raise IndexError(f"sample {place} of {len(self)}")
         row = self._index[place % len(self)]
-        mean, logvar = self._read(row.mean, row.logvar)
+        mean, logvar = self._read([row.mean, row.logvar])
         return Sample(
             id=row.id,
             caption=row.caption,
             mean=mean,
             logvar=logvar,
-            text={name: self._read(record)[0] for name, record in row.text.items()},
+            text={name: self._read([record])[0] for name, record in row.text.items()},
+            layers={name: self._read_layer(records) for name, records in row.layers.items()},
             program=json.loads(row.program) if row.program else None,
         )
 
+    def stored(self, place: int) -> StoredSample:
+        """Read one sample without changing the precision of its tensors.
+
+        Raises:
+            CorruptCacheError: stored bytes are not what was written.
+        """
+        row = self._index[place]
+        tensors = {
+            name: self._read([record], as_stored=True)[0] for name, record in row.tensors.items()
+        }
+        program = json.loads(row.program) if row.program else None
+        return StoredSample(id=row.id, caption=row.caption, program=program, tensors=tensors)
+
+    def sizes_bytes(self) -> NDArray[np.int64]:
+        """Return how many bytes the tensors of each sample take; no tensor is read."""
+        parts = [
+            sum(
+                np.maximum(column.field("length").to_numpy(), 0)
+                for column in places(table).values()
+            )
+            for _, table in self._index.parts()
+        ]
+        return np.concatenate(parts)
+
     def empty_text(self, encoder: str) -> torch.Tensor:
         """Return the embedding (L, D) of the empty caption."""
-        return self._read(self.header.empty_text[encoder])[0]
+        return self._read([self.header.empty_text[encoder]])[0]
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and standard deviation (C,) of the latent means of the snapshot."""
@@ -96,12 +164,27 @@ class Cache:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The latents' shapes (C, T, H, W) by position; no tensor is read."""
-        return [tuple(map(int, name.split("x"))) for name in self._index.column("bucket")]
+        return [bucket.shape for bucket in self.buckets for _ in bucket.places]
+
+    @functools.cached_property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The samples by shape of their latents; no index is read."""
+        buckets, start = [], 0
+        for name, clips in sorted(self.header.buckets.items()):
+            shape = tuple(map(int, name.split("x")))
+            buckets.append(Bucket(shape, range(start, start + clips)))
+            start += clips
+        return tuple(buckets)
 
     @property
     def encoders(self) -> list[str]:
         """The text encoders whose embeddings it holds."""
         return sorted(self.header.text)
+
+    @property
+    def layers(self) -> list[str]:
+        """The further layers that it holds."""
+        return sorted(self.header.clip)
 
     @property
     def url(self) -> str:
@@ -136,56 +219,83 @@ class Cache:
         """Hash of what the latents are bound to."""
         return self.spec.fingerprint
 
-    def _read(self, *records: TensorRecord) -> list[torch.Tensor]:
-        """Read tensors of one shard that lie side by side, in one go."""
-        start = min(record.offset for record in records)
+    def _read_layer(self, records: Mapping[str, TensorRecord]) -> dict[str, torch.Tensor]:
+        """Read the tensors that a further layer holds of a sample."""
+        return dict(zip(records, self._read([*records.values()]), strict=True))
+
+    def _read(
+        self, records: Sequence[TensorRecord], *, as_stored: bool = False
+    ) -> list[torch.Tensor]:
+        """Read tensors of one sample in one layer, which lie side by side, in one go."""
+        key, start = records[0].key, min(record.offset for record in records)
         end = max(record.offset + record.length for record in records)
-        data = self._spans.read(records[0].key, start, end)
+        data = self._spans.read(key, start, end)
+        try:
+            return self._unpack(data, start, records, as_stored)
+        except CorruptCacheError:  # it may be the local copy that is damaged
+            self._spans.forget(key, start, end)
+            data = self._spans.read(key, start, end)
+            return self._unpack(data, start, records, as_stored)
+
+    def _unpack(
+        self, data: Any, start: int, records: Sequence[TensorRecord], as_stored: bool
+    ) -> list[torch.Tensor]:
+        view = memoryview(data)
+        starts = [record.offset - start for record in records]
         return [
-            unpack(data[r.offset - start : r.offset - start + r.length], r, where=self.url)
-            for r in records
+            unpack(view[at : at + r.length], r, where=self.url, as_stored=as_stored)
+            for at, r in zip(starts, records, strict=True)
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.url, self.snapshot, self.snapshot_id)
+        return _reopen, (self.url, self.snapshot, self.snapshot_id, self._disk)
 
 
-def open_cache(url: str, *, snapshot: int | None = None) -> Cache:
+def open_cache(url: str, *, snapshot: int | None = None, disk: DiskCache | None = None) -> Cache:
     """Open a snapshot of a cache; None is the newest.
+
+    Args:
+        url: the cache.
+        snapshot: the number of the snapshot.
+        disk: keeps what is read of a remote cache; None keeps nothing.
 
     Raises:
         CacheError: there is no snapshot, or none of that number.
         CorruptCacheError: the snapshot is damaged.
     """
     root = open_store(url)
-    return Cache(root, load_snapshot(root, snapshot))
+    return Cache(root, load_snapshot(root, snapshot), disk)
 
 
 def check_matches(
     cache: Cache,
-    autoencoder_fingerprint: str,
-    policy: PixelPolicy,
-    sizes: Sequence[ClipSize] | None = None,
+    latent: LayerSpec,
+    *,
+    sizes: Sequence[ClipSize],
+    text: Mapping[str, LayerSpec] | None = None,
 ) -> None:
-    """Check that a cache was made by this autoencoder of clips of this pixel policy.
+    """Check that a cache is what a recipe would make.
 
     Args:
         cache: the cache.
-        autoencoder_fingerprint: hash of the autoencoder's tensors.
-        policy: how its pixels should have been made.
-        sizes: the sizes that its clips may have; None is the policy's.
+        latent: what its latents should be bound to.
+        sizes: the sizes that its clips may have.
+        text: what its embeddings should be bound to, by the encoders that are needed.
 
     Raises:
-        StaleCacheError: it was not; the message names the fields that differ.
+        StaleCacheError: it is not; the message names every field that differs.
     """
-    identity, held = cache.spec.identity, {*cache.header.sizes}
-    allowed = {*(sizes or [policy.size])}
-    made_by = {name: identity[name] for name in ("autoencoder", "pixels")}
-    wanted = {"autoencoder": autoencoder_fingerprint, "pixels": policy.making}
-    if not held <= allowed:
-        made_by["sizes"] = ", ".join(map(str, sorted(held)))
-        wanted["sizes"] = ", ".join(map(str, sorted(allowed)))
-    unlike = differences(made_by, wanted)
+    unlike = differences(cache.spec.identity, dict(latent.identity))
+    other = sorted({*cache.header.sizes} - {*sizes})
+    if other:
+        held, allowed = (", ".join(map(str, each)) for each in (other, sorted(sizes)))
+        unlike.append(f"it holds clips of {held}, the recipe makes {allowed}")
+    made = cache.text_specs
+    for name, spec in (text or {}).items():
+        if name in made:
+            unlike += differences(made[name].identity, dict(spec.identity), f"text.{name}")
+        else:
+            unlike.append(f"it holds no text {name!r}, only {', '.join(made) or 'none'}")
     if unlike:
         raise StaleCacheError(
             f"the cache {cache.url} was made otherwise: {'; '.join(unlike)}; "
@@ -193,8 +303,8 @@ def check_matches(
         )
 
 
-def _reopen(url: str, number: int, snapshot_id: str) -> Cache:
-    cache = open_cache(url, snapshot=number)
+def _reopen(url: str, number: int, snapshot_id: str, disk: DiskCache | None) -> Cache:
+    cache = open_cache(url, snapshot=number, disk=disk)
     if cache.snapshot_id != snapshot_id:
         raise CorruptCacheError(f"snapshot {number} of {url} is not the one that was opened before")
     return cache

@@ -27,13 +27,13 @@ class LayerSpec:
     """Identity and description of one layer."""
 
     layer: str
-    """`latent` or `text/<encoder>`."""
+    """`latent`, `text/<encoder>` or `clip/<name>`."""
     identity: Mapping[str, Any]
     """Everything that its stored values depend on; JSON."""
     information: Mapping[str, Any]
     """Everything else worth knowing; JSON."""
     canary: Canary | None = None
-    """Latents of the canary clip; None in a text layer."""
+    """Latents of the canary clip; None in any other layer."""
 
     @property
     def fingerprint(self) -> str:
@@ -90,10 +90,28 @@ def text_spec(name: str, *, identity: Mapping[str, Any], stored: Precision) -> L
     Raises:
         CacheError: the encoder's name cannot be a folder.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise CacheError(f"text encoder {name!r}: a name has letters, digits, dots and hyphens")
     return LayerSpec(
-        layer=f"text/{name}", identity={"encoder": dict(identity), "stored": stored}, information={}
+        layer=_named("text", name),
+        identity={"encoder": dict(identity), "stored": stored},
+        information={},
+    )
+
+
+def clip_spec(name: str, *, identity: Mapping[str, Any], policy: PixelPolicy) -> LayerSpec:
+    """Describe a further layer of clips of one pixel policy.
+
+    Args:
+        name: what it is called.
+        identity: everything besides the pixels that its values depend on; JSON.
+        policy: the pixels that it is made from.
+
+    Raises:
+        CacheError: the name cannot be a folder.
+    """
+    return LayerSpec(
+        layer=_named("clip", name),
+        identity={"made_by": dict(identity), "pixels": policy.making},
+        information={},
     )
 
 
@@ -106,3 +124,10 @@ def differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
             for line in differences(ours.get(key), theirs.get(key), f"{prefix}.{key}".strip("."))
         ]
     return [] if ours == theirs else [f"{prefix} is {ours!r}, not {theirs!r}"]
+
+
+def _named(kind: str, name: str) -> str:
+    """Return the layer of a name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise CacheError(f"{kind} layer {name!r}: a name has letters, digits, dots and hyphens")
+    return f"{kind}/{name}"

@@ -61,7 +61,7 @@ def layer_folders(root: Store) -> list[str]:
     """List the layers of a cache."""
     return [
         key.removesuffix(f"/{SPEC}")
-        for prefix in ("latent", "text")
+        for prefix in ("latent", "text", "clip")
         for key in root.list(prefix)
         if key.endswith(f"/{SPEC}")
     ]

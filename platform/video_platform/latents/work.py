@@ -34,6 +34,30 @@ class Outcome:
     """Those that were refused now, by reason."""
     committed: bool = True
     """Whether this run committed it; False says that another one was first."""
+    encode_s: float = 0.0
+    """Seconds that an encoder spent on it, where it makes units whole."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Load:
+    """How much is done of what this run does, and how busy its actors are."""
+
+    decoders: int = 0
+    """Actors that decode."""
+    encoders: int = 0
+    """Actors that encode."""
+    decoder_busy: float = 0.0
+    """Share of the time since the first was there in which they had work, 0 to 1."""
+    encoder_busy: float = 0.0
+    """The same for those that encode."""
+    bytes_in_flight: int = 0
+    """Bytes that the frames of all clips take that are being decoded and encoded."""
+    settled: int = 0
+    """Clips that are encoded or refused, also those of units that are not committed yet."""
+    decode_s: float = 0.0
+    """Seconds that decoders spent on clips."""
+    encode_s: float = 0.0
+    """Seconds that encoders spent on clips or captions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +79,11 @@ class Progress:
     rejects: Mapping[str, int]
     """Refused by this run, by reason."""
     samples_per_s: float
-    """Encoded or refused a second by this run."""
+    """Encoded or refused a second by this run, also in units that are not committed yet."""
+    eta_s: float | None = None
+    """Seconds that the rest takes at this pace; None before there is one."""
+    load: Load = Load()
+    """Of a layer of clips, how busy the actors are."""
 
 
 OnProgress = Callable[[Progress], None]

@@ -55,5 +55,11 @@ class Backend(Protocol):
     def delete(self, key: str) -> None:
         """Remove the key, if it is there."""
 
+    def unfinished(self) -> dict[str, float]:
+        """Return what writers left half-written, and when each was begun, in seconds since 1970."""
+
+    def discard(self, name: str) -> None:
+        """Remove one of `unfinished`, if it is still there."""
+
     def local_path(self, key: str) -> Path | None:
         """Return the file behind a key, or None when there is none on this machine."""

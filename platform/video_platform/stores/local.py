@@ -70,18 +70,7 @@ class LocalBackend:
 
     def scan(self, prefix: str) -> dict[str, Stat]:
         """Walk the folder; links to folders are not followed."""
-        top = self._locate(prefix)
-        found = {}
-        with self._explained(prefix):
-            for folder, _, names in os.walk(top, onerror=_raise_unless_gone):
-                for name in names:
-                    if name.startswith(".") and name.endswith(PARTIAL):
-                        continue
-                    path = Path(folder, name)
-                    key = path.relative_to(self.root).as_posix()
-                    with contextlib.suppress(FileNotFoundError):  # gone since, or not a file
-                        found[key] = _stat(self._locate(key) if path.is_symlink() else path)
-        return found
+        return {key: stat for key, stat in self._walk(prefix) if not _is_partial(key)}
 
     def stat(self, key: str) -> Stat:
         """Return size and times of a file."""
@@ -93,9 +82,28 @@ class LocalBackend:
         with self._explained(key):
             self._locate(key).unlink(missing_ok=True)
 
+    def unfinished(self) -> dict[str, float]:
+        """List the temporary files of writers that are at work, or died."""
+        return {key: stat.modified_s for key, stat in self._walk("") if _is_partial(key)}
+
+    def discard(self, name: str) -> None:
+        """Unlink a temporary file."""
+        self.delete(name)
+
     def local_path(self, key: str) -> Path:
         """Return the path of a key."""
         return self._locate(key)
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, Stat]]:
+        """Yield every file under a folder, those that are being written among them."""
+        top = self._locate(prefix)
+        with self._explained(prefix):
+            for folder, _, names in os.walk(top, onerror=_raise_unless_gone):
+                for name in names:
+                    path = Path(folder, name)
+                    key = path.relative_to(self.root).as_posix()
+                    with contextlib.suppress(FileNotFoundError):  # gone since, or not a file
+                        yield key, _stat(self._locate(key) if path.is_symlink() else path)
 
     def _locate(self, key: str) -> Path:
         """Return the path of a key, unless a link leads out of the root."""
@@ -138,9 +146,16 @@ class LocalBackend:
             hint = "check the path and its permissions"
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 hint = "the disk is full: free some space, or choose a folder on another disk"
+            elif error.errno == errno.EFBIG:
+                hint = "files of this size are not allowed here: see `ulimit -f` and the disk"
             raise StorageError(
                 f"cannot use {key!r} in {self.root!r}: {error.strerror or error}; {hint}"
             ) from error
+
+
+def _is_partial(key: str) -> bool:
+    name = key.rsplit("/", 1)[-1]
+    return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def _stat(path: Path) -> Stat:

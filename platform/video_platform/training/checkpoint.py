@@ -32,7 +32,7 @@ from torch import Tensor
 
 from video_platform.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Manifest:
     counters: dict[str, dict[str, int]]
     """By engine."""
     state: dict[str, Any]
-    """What the training step keeps beside its engines, as JSON."""
+    """What must survive beside the engines, as JSON: of the training step and of the batches."""
     files: dict[str, dict[str, Any]]
     """By file name: `size_bytes` and `sha256`."""
     format: int = FORMAT

@@ -3,6 +3,15 @@
 import dataclasses
 from typing import Literal
 
+BATCH_SIZES = (
+    "batch_size",
+    "micro_batch_size",
+    "batch_tokens",
+    "micro_batch_tokens",
+    "batch_multiple",
+)
+"""Knobs that say how many samples are trained on at once."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -10,11 +19,20 @@ class TrainingConfig:
 
     steps: int
     """Optimiser steps in the whole run."""
-    batch_size: int
-    """Samples that make up one optimiser step, over all workers together."""
-    micro_batch_size: int
-    """Samples that one worker sends through the network at once. How often a worker accumulates
-    follows from it: batch_size / (workers x micro_batch_size)."""
+    batch_size: int | None = None
+    """Samples that make up one optimiser step, over all workers together. Any number of workers
+    shares them, to the sample; a multiple of the workers is shared evenly."""
+    micro_batch_size: int | None = None
+    """Most samples that one worker sends through the network at once. How often a worker
+    accumulates follows from it: batch_size / (workers x micro_batch_size)."""
+    batch_tokens: int | None = None
+    """Instead of `batch_size`: latent positions (frames x rows x columns of a latent) that make up
+    one optimiser step, so that small clips come in larger batches and all steps cost the same."""
+    micro_batch_tokens: int | None = None
+    """Instead of `micro_batch_size`: most latent positions sent through the network at once."""
+    batch_multiple: int = 1
+    """With `batch_tokens`, batches are of a multiple of so many samples, at least of one. A
+    multiple of the number of workers gives each the same work."""
     seed: int = 0
     """Root of every random draw: order of samples, noise, timesteps, dropout, initial weights."""
 
@@ -70,17 +88,11 @@ class TrainingConfig:
     """Steps in a row whose gradient is not finite before the run is stopped."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "micro_batch_size", "log_every", "keep_checkpoints"):
+        for name in ("steps", "log_every", "keep_checkpoints", "max_skipped_steps", *BATCH_SIZES):
             _at_least_one(name, getattr(self, name))
         for name in ("checkpoint_every", "validate_every", "sample_every"):
-            if getattr(self, name) is not None:
-                _at_least_one(name, getattr(self, name))
-        _at_least_one("max_skipped_steps", self.max_skipped_steps)
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of micro_batch_size "
-                f"{self.micro_batch_size}; change one of them"
-            )
+            _at_least_one(name, getattr(self, name))
+        self._check_batch()
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is above 0, not {self.learning_rate!r}")
         if not 0 <= self.final_learning_rate_fraction <= 1:
@@ -104,21 +116,30 @@ class TrainingConfig:
         if self.zero_stage == 0 and self.offload_optimizer != "none":
             raise ValueError("offload_optimizer cpu needs zero_stage 1, 2 or 3")
 
-    def accumulation(self, world: int) -> int:
-        """Return how many micro-batches each of `world` workers takes per optimiser step.
+    def sizes(self, tokens: int) -> tuple[int, int]:
+        """Return how many samples of so many tokens are in a batch, and most in a micro-batch."""
+        if self.batch_size is not None and self.micro_batch_size is not None:
+            return self.batch_size, self.micro_batch_size
+        assert self.batch_tokens and self.micro_batch_tokens, "checked before"  # noqa: S101
+        multiples = self.batch_tokens // (tokens * self.batch_multiple)
+        return max(multiples, 1) * self.batch_multiple, max(self.micro_batch_tokens // tokens, 1)
 
-        Raises:
-            ValueError: the batch does not divide evenly.
-        """
-        if self.batch_size % (world * self.micro_batch_size):
+    def _check_batch(self) -> None:
+        """Accept samples or tokens, for batch and micro-batch alike."""
+        given = {name for name in BATCH_SIZES if getattr(self, name) is not None}
+        allowed = {"batch_size", "micro_batch_size"}, {"batch_tokens", "micro_batch_tokens"}
+        if given - {"batch_multiple"} not in allowed:
             raise ValueError(
-                f"batch_size {self.batch_size} does not divide into {world} workers x "
-                f"micro_batch_size {self.micro_batch_size}; change batch_size, micro_batch_size "
-                "or the number of workers"
+                f"{', '.join(sorted(given - {'batch_multiple'})) or 'no size of a batch'} is "
+                "given; give batch_size and micro_batch_size, or batch_tokens and "
+                "micro_batch_tokens"
             )
-        return self.batch_size // (world * self.micro_batch_size)
+        whole = self.batch_size or self.batch_tokens or 0
+        part = self.micro_batch_size or self.micro_batch_tokens or 0
+        if part > whole:
+            raise ValueError(f"a micro-batch of {part} is larger than its batch of {whole}")
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
+def _at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
         raise ValueError(f"{name} is at least 1, not {value!r}")

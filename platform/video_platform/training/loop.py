@@ -91,8 +91,16 @@ class Stateless:
 class Batches(Protocol):
     """Where micro-batches come from; `video_platform.batches.Loader` is one."""
 
-    def steps(self, start: int = 0) -> Generator[list[MicroBatch[Any]]]:
-        """Yield the micro-batches of step `start` and of every later one."""
+    def steps(self) -> Generator[list[MicroBatch[Any]]]:
+        """Yield the micro-batches of the next step and of every later one."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the sequence stands, as JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
         ...
 
 
@@ -159,22 +167,22 @@ def train(
         TrainingError: gradients stay non-finite.
         CheckpointError: a checkpoint cannot be written, or belongs to another run.
     """
-    start = _resume(step, checkpoints)
+    start = _resume(step, batches, checkpoints)
     done = saved = start
     watch, phases, window = SkipWatch(config.max_skipped_steps), Phases(), _Window(report)
-    with stop_on_sigterm() as flag, contextlib.closing(batches.steps(start)) as source:
+    with stop_on_sigterm() as flag, contextlib.closing(batches.steps()) as source:
         stopping = False
         while done < config.steps and not stopping:
             with phases.phase("data"):
                 micro_batches = next(source)
             with phases.phase("step"):
-                window.add(step.update(micro_batches, At(done, config.seed)))
+                window.add(step.update(micro_batches, At(done, config.seed)), micro_batches)
                 stopping = _any(flag.raised or should_stop())
             done += 1
             _watch_skips(step.engines, micro_batches, watch, done)
             last = done == config.steps
             if done % config.log_every == 0 or last or stopping:
-                window.close(done, step.engines, phases, config.batch_size)
+                window.close(done, step.engines, phases)
             for hook in hooks:
                 if hook.every is not None and (done % hook.every == 0 or last):
                     with phases.phase("hooks"):
@@ -182,7 +190,8 @@ def train(
             due = config.checkpoint_every is not None and done % config.checkpoint_every == 0
             if checkpoints is not None and (due or last or stopping):
                 with phases.phase("save"):
-                    checkpoints.save(step.engines, step=done, state=step.state_dict())
+                    state = {"step": step.state_dict(), "batches": batches.state_dict()}
+                    checkpoints.save(step.engines, step=done, state=state)
                 saved = done
     log.info("ended after %d of %d steps, saved at %d", done, config.steps, saved)
     skipped = sum(engine.skipped_steps for engine in step.engines.values())
@@ -197,42 +206,42 @@ class _Window:
     def __init__(self, report: Report | None) -> None:
         self._report = report
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps = self._samples = 0
 
-    def add(self, scalars: Mapping[str, Tensor]) -> None:
+    def add(self, scalars: Mapping[str, Tensor], micro_batches: Sequence[MicroBatch[Any]]) -> None:
         for name, value in scalars.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
+        self._samples += sum(len(batch.indices) for batch in micro_batches if batch.share)
 
-    def close(
-        self, done: int, engines: Mapping[str, Engine], phases: Phases, batch_size: int
-    ) -> None:
+    def close(self, done: int, engines: Mapping[str, Engine], phases: Phases) -> None:
         """Average over ranks and steps, add what engines and clock know, report."""
         names = sorted(self._sums)
-        sums = torch.stack([self._sums[name].float().cpu() for name in names]) if names else None
-        if sums is not None:
-            dist.all_reduce(sums := sums.to(next(iter(engines.values())).device))
-            sums /= self._steps
-        scalars = dict(zip(names, sums.tolist(), strict=True)) if sums is not None else {}
+        local = [torch.tensor(float(self._samples)), *(self._sums[name] for name in names)]
+        sums = torch.stack([value.float().cpu() for value in local])
+        dist.all_reduce(sums := sums.to(next(iter(engines.values())).device))
+        samples, *totals = sums.tolist()
+        scalars = {name: total / self._steps for name, total in zip(names, totals, strict=True)}
         for name, engine in engines.items():
             if engine.last is not None:
                 scalars[f"{name}/grad_norm"] = engine.last.grad_norm
                 scalars[f"{name}/learning_rate"] = engine.last.learning_rate
             scalars[f"{name}/skipped_steps"] = float(engine.skipped_steps)
-        scalars |= phases.read(steps=self._steps, samples=self._steps * batch_size)
+        scalars |= phases.read(steps=self._steps, samples=int(samples))
         self.report(done, scalars)
-        self._sums, self._steps = {}, 0
+        self._sums, self._steps, self._samples = {}, 0, 0
 
     def report(self, done: int, scalars: Mapping[str, float]) -> None:
         if self._report is not None and dist.get_rank() == 0:
             self._report(done, scalars)
 
 
-def _resume(step: Step, checkpoints: Checkpoints | None) -> int:
+def _resume(step: Step, batches: Batches, checkpoints: Checkpoints | None) -> int:
     manifest = checkpoints.restore(step.engines) if checkpoints is not None else None
     if manifest is None:
         return 0
-    step.load_state_dict(manifest.state)
+    batches.load_state_dict(manifest.state["batches"])
+    step.load_state_dict(manifest.state["step"])
     log.info("going on after step %d", manifest.step)
     return manifest.step
 

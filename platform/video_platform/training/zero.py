@@ -79,7 +79,7 @@ def zero_config(config: TrainingConfig, *, num_parameters: int) -> dict[str, Any
     if config.offload_optimizer == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
-        "train_micro_batch_size_per_gpu": config.micro_batch_size,
+        "train_micro_batch_size_per_gpu": config.micro_batch_size or 1,  # it only counts them
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         # Stage 0 is clipped by the engine, which also looks for numbers that are not finite.

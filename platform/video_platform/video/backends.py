@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_platform.video.colour import RgbConverter, is_tagged
+from video_platform.video.colour import RgbConverter, is_hdr, is_tagged
 from video_platform.video.geometry import Orientation, Picture
 from video_platform.video.limits import MediaLimits, reject
 from video_platform.video.media import Media, Video
@@ -34,30 +34,49 @@ class Shown(NamedTuple):
     """How many frames of the clip it fills."""
 
 
-Backend = Callable[[Media, Video, PixelPolicy, MediaLimits], Iterator[Shown]]
+Backend = Callable[[Media, Video, FramePicker, MediaLimits], Iterator[Shown]]
 
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
 
 
 def decode_with_pyav(
-    _media: Media, video: Video, policy: PixelPolicy, limits: MediaLimits
+    _media: Media, video: Video, picker: FramePicker, limits: MediaLimits
 ) -> Iterator[Shown]:
-    """Decode from the first frame on and stop when the clip is full."""
-    picker = FramePicker(policy)
-    to_rgb = RgbConverter(policy.untagged, threads=limits.threads)
-    on_screen, since, count = video.first, Fraction(0), 0
-    for frame, time in video.frames():
+    """Decode what the clip needs, as `pick_frames` finds it.
+
+    Raises:
+        MediaError: `corrupt` data, or another reason of `limits.REASONS`.
+        CannotSeek: frames were left out, and that went wrong.
+    """
+    to_rgb = RgbConverter(picker.policy, threads=limits.threads)
+    for frame, time, repeats in pick_frames(video, picker):
+        yield Shown(to_rgb(frame), video.seconds(time), repeats)
+
+
+def pick_frames(video: Video, picker: FramePicker) -> Iterator[tuple[Any, int, int]]:
+    """Decode on until the clip is full, jumping to key frames over what it does not show.
+
+    Yields:
+        A frame as PyAV has it, its ticks after the first, how many frames of the clip it fills.
+
+    Raises:
+        MediaError: `corrupt` data, or another reason of `limits.REASONS`.
+        CannotSeek: frames were left out, and that went wrong.
+    """
+    on_screen, since, count = video.first, 0, 0
+    for frame, time in video.frames(picker):
         if repeats := picker.until(time):
-            yield Shown(to_rgb(on_screen), float(since), repeats)
+            yield on_screen, since, repeats
         if picker.full:
             return
         on_screen, since, count = frame, time, count + 1
-    if repeats := picker.at_end(since, video.stay_s(on_screen, count=count, span_s=since)):
-        yield Shown(to_rgb(on_screen), float(since), repeats)
+    stay_s = video.stay_s(on_screen, count=count, span=since)
+    if repeats := picker.at_end(since, stay_s):
+        yield on_screen, since, repeats
 
 
 def decode_with_decord(
-    media: Media, video: Video, policy: PixelPolicy, limits: MediaLimits
+    media: Media, video: Video, picker: FramePicker, limits: MediaLimits
 ) -> Iterator[Shown]:
     """Decode the picked frames with decord, by their index.
 
@@ -65,7 +84,7 @@ def decode_with_decord(
         MediaError: `corrupt` data.
         ValueError: decord would get this video wrong.
     """
-    if reason := why_not_decord(video, policy):
+    if reason := why_not_decord(video, picker.policy):
         raise ValueError(f"backend = 'decord' cannot read this video rightly: {reason}")
     import decord
 
@@ -73,20 +92,19 @@ def decode_with_decord(
     source = io.BytesIO(media) if isinstance(media, bytes) else str(media.absolute())
     try:
         reader = decord.VideoReader(source, num_threads=limits.threads)
-        chosen = _choose(reader, video, policy)
+        chosen = _choose(reader, video, picker)
         pictures = reader.get_batch([index for index, _, _ in chosen]).asnumpy()
     except (decord.DECORDError, RuntimeError) as error:
         raise reject("corrupt", " ".join(str(error).split())[:200]) from None
     for picture, (_, time, repeats) in zip(pictures, chosen, strict=True):
-        yield Shown(picture, float(time), repeats)
+        yield Shown(picture, video.seconds(time), repeats)
 
 
-def _choose(reader: Any, video: Video, policy: PixelPolicy) -> list[tuple[int, Fraction, int]]:
-    """Pick frames as index, time and repeats, by decord's table of times."""
-    picker = FramePicker(policy)
+def _choose(reader: Any, video: Video, picker: FramePicker) -> list[tuple[int, int, int]]:
+    """Pick frames as index, time in ticks and repeats, by decord's table of times."""
     table: np.ndarray[Any, Any] = reader.get_frame_timestamp(range(len(reader)))
-    tick = Fraction(video.stream.time_base)  # the table is float32: find back the exact times
-    times = [round(float(start - table[0, 0]) / tick) * tick for start, _ in table]
+    # The table is float32: find back the exact times.
+    times = [round(float(start - table[0, 0]) / video.tick) for start, _ in table]
     chosen = []
     for index, next_time in enumerate(times[1:]):
         if repeats := picker.until(next_time):
@@ -99,8 +117,15 @@ def _choose(reader: Any, video: Video, policy: PixelPolicy) -> list[tuple[int, F
     return chosen
 
 
-def why_not_decord(video: Video, policy: PixelPolicy) -> str | None:
-    """Say why decord would get a video wrong; None where it is known to be right."""
+def why_not_decord(video: Video, policy: PixelPolicy, *, entries: int | None = None) -> str | None:
+    """Say why decord would get a video wrong; None where it is known to be right.
+
+    Args:
+        video: an open one.
+        policy: what is to be made of it.
+        entries: how many of its index are looked at from either end; None is all, which takes
+            0.6 microseconds each.
+    """
     if importlib.util.find_spec("decord") is None:
         return "decord is not installed; it has wheels for x86-64 Linux only"
     frame = video.first
@@ -113,13 +138,19 @@ def why_not_decord(video: Video, policy: PixelPolicy) -> str | None:
         return f"pixel format {frame.format.name}"
     if video.display.orientation != Orientation():
         return "it is turned or mirrored"
+    if is_hdr(frame):
+        return "it has a high dynamic range"
     if not is_tagged(frame) and policy.untagged != "bt601":
         return f"it names no YUV matrix, and the policy takes {policy.untagged}"
     if min(frame.width, frame.height) < 16:
         return "its frames are tiny"
     if video.container.duration is None:
         return "its header has no duration"
-    for entry in video.stream.index_entries:
+    index = video.stream.index_entries
+    count = len(index)
+    ends = count if entries is None else min(entries, count)
+    for place in sorted({*range(ends), *range(count - ends, count)}):
+        entry = index[place]
         if entry.is_discard:
             return "an edit list hides some of its frames"
         if entry.pos + entry.size > video.container.size:

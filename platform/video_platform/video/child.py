@@ -14,30 +14,30 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import av.logging
-
 from video_platform.errors import MediaError, VdpError
 from video_platform.video.decode import decode
 from video_platform.video.limits import MediaLimits, reject
 from video_platform.video.probe import probe
+from video_platform.video.scan import scan
 
-OPERATIONS: dict[str, Callable[..., Any]] = {"decode": decode, "probe": probe}
+OPERATIONS: dict[str, Callable[..., Any]] = {"decode": decode, "probe": probe, "scan": scan}
 
 
 def main(descriptor: int) -> None:
     """Serve questions until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
-    av.logging.set_level(av.logging.PANIC)
+    # PyAV's log level stays None: at any other, FFmpeg's threads wait for Python's lock to log, and
+    # whoever closes the decoder holds that lock while it waits for them.
     with multiprocessing.connection.Connection(descriptor) as pipe:
         limits: MediaLimits = pipe.recv()
         _confine(limits)
         pipe.send("ready")
         while True:
             try:
-                operation, media, arguments = pipe.recv()
+                operation, media, timeout_s, arguments = pipe.recv()
             except EOFError:
                 return
-            signal.alarm(math.ceil(limits.timeout_s) + 10)
+            signal.alarm(math.ceil(timeout_s) + 10)
             answer = _answer(operation, media, limits, arguments)
             try:
                 pipe.send(answer)

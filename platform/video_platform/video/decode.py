@@ -8,7 +8,7 @@ makes the same call in a process that may crash or hang.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from video_platform.config import pick
 from video_platform.video.backends import BACKENDS, why_not_decord
 from video_platform.video.limits import MediaLimits
-from video_platform.video.media import Media, Video, open_video
+from video_platform.video.media import Media, Video, open_video, sparing_at_first
+from video_platform.video.picking import FramePicker
 from video_platform.video.policy import PixelPolicy
 
+_INDEX_ENDS = 64  # entries looked at on either end; an hour of video has a hundred thousand
 BackendName = Literal["auto", "decord", "pyav"]
 
 
@@ -38,6 +40,12 @@ class Clip:
     backend: str
     """The decoder that made the pictures; it changes none of them."""
 
+    why: str
+    """Why it was this decoder."""
+
+    from_start: bool
+    """Whether the file was read from its first frame on; else key frames were jumped to."""
+
 
 def decode(
     media: Media,
@@ -45,43 +53,77 @@ def decode(
     policy: PixelPolicy,
     limits: MediaLimits,
     backend: BackendName = "auto",
+    start_s: float = 0.0,
 ) -> Clip:
-    """Decode the clip that begins with a video's first frame, and no more than it needs.
+    """Decode one clip of a video, and no more of the file than it needs.
 
-    Damage behind the clip goes unseen; `probe` would see it.
+    Frame k is the one on screen `start_s` + k / fps seconds after the first that the video shows.
+    It is reached through key frames; where those cannot be relied on, the file is read from its
+    start, with the same result. Damage outside of what is decoded goes unseen; `probe` and `scan`
+    would see it.
 
     Args:
         media: a path, or the bytes of a file.
         policy: size, rate and number of frames, and how they are made.
         limits: what the file may ask of us.
-        backend: a decoder by name; `auto` takes decord where it is known to be right and faster.
+        backend: a decoder by name; `auto` takes PyAV, right wherever decord is, and faster.
+        start_s: where the clip begins, in seconds after the first frame that is shown.
 
     Raises:
         MediaError: the file is refused, for a reason of `limits.REASONS`.
         ConfigError: there is no such backend.
+        ValueError: `start_s` is negative.
     """
-    with open_video(media, limits) as video:
-        name = choose_backend(video, policy) if backend == "auto" else backend
+    job = _Job(media, policy, limits, backend, start_s)
+    return sparing_at_first(lambda sparing: _decode(job, sparing=sparing))
+
+
+class _Job(NamedTuple):
+    """The arguments of `decode`."""
+
+    media: Media
+    policy: PixelPolicy
+    limits: MediaLimits
+    backend: BackendName
+    start_s: float
+
+
+def _decode(job: _Job, *, sparing: bool) -> Clip:
+    """Decode a clip; `sparing` leaves out what it does not need, else every frame is decoded.
+
+    Raises:
+        CannotSeek: something was left out, and that went wrong.
+    """
+    policy = job.policy
+    with open_video(job.media, job.limits, sparing=sparing) as video:
+        name, why = choose_backend(video, policy)
+        if job.backend != "auto":
+            name, why = job.backend, "asked for by name"
+        picker = FramePicker(policy, tick=video.tick, start_s=job.start_s)
         frames = np.empty((policy.frames, policy.height, policy.width, 3), np.uint8)
         times: list[float] = []
-        for picture, time_s, repeats in pick(BACKENDS, name, "backend")(
-            media, video, policy, limits
-        ):
-            frames[len(times) : len(times) + repeats] = video.display.fit(picture, policy)
-            times += [time_s] * repeats
-    return Clip(frames=frames, fps=policy.fps, pts_s=tuple(times), backend=name)
+        for shown in pick(BACKENDS, name, "backend")(job.media, video, picker, job.limits):
+            place = slice(len(times), len(times) + shown.repeats)
+            frames[place] = video.display.fit(shown.picture, policy)
+            times += [shown.time_s] * shown.repeats
+            del shown  # its memory serves the next picture
+        from_start = not (video.feed.jumped or name == "decord")
+    return Clip(
+        frames=frames,
+        fps=policy.fps,
+        pts_s=tuple(times),
+        backend=name,
+        why=why,
+        from_start=from_start,
+    )
 
 
-def choose_backend(video: Video, policy: PixelPolicy) -> str:
-    """Choose the decoder for a video: decord where it is right and can skip, else PyAV.
+def choose_backend(video: Video, policy: PixelPolicy) -> tuple[str, str]:
+    """Choose the decoder for a video and say why.
 
-    decord jumps to the key frame before each picked frame, PyAV decodes all that lie between. At
-    4 key frames between picks decord takes a third of the time, at 1 or less it takes longer.
+    It is PyAV: with frames left out it takes less of the processor than decord on every kind of
+    request, see `python -m tests.benchmarks.decode`. What is said is whether there was a choice.
     """
-    if why_not_decord(video, policy):
-        return "pyav"
-    keys = [entry.timestamp for entry in video.stream.index_entries if entry.is_keyframe]
-    if len(keys) < 2:
-        return "pyav"
-    key_interval_s = float((keys[-1] - keys[0]) * video.stream.time_base / (len(keys) - 1))
-    return "decord" if 1 / policy.fps >= 3 * key_interval_s else "pyav"
+    if reason := why_not_decord(video, policy, entries=_INDEX_ENDS):
+        return "pyav", f"decord would get it wrong: {reason}"
+    return "pyav", "the faster"

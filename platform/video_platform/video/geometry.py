@@ -52,14 +52,14 @@ class Orientation:
         return 180 if self.flip_y else 0
 
     def apply(self, picture: Picture) -> Picture:
-        """Turn a stored picture upright."""
+        """Turn a stored picture upright: a view, nothing is copied."""
         if self.transpose:
             picture = picture.swapaxes(0, 1)
         if self.flip_x:
             picture = picture[:, ::-1]
         if self.flip_y:
             picture = picture[::-1]
-        return np.ascontiguousarray(picture)
+        return picture
 
 
 def read_display_matrix(data: bytes) -> Orientation:
@@ -94,13 +94,15 @@ class Display:
         return shown[::-1] if self.orientation.transpose else shown
 
     def fit(self, picture: Picture, policy: PixelPolicy) -> Picture:
-        """Show a stored picture (h, w, 3) in the policy's size (H, W, 3)."""
+        """Show a stored picture (h, w, 3) in the policy's size (H, W, 3); perhaps a view of it."""
         upright = self.orientation.apply(picture)
         aspect = float(self.pixel_aspect)
         if self.orientation.transpose:
             aspect = 1 / aspect
+        if aspect == 1 and upright.shape[:2] == (policy.height, policy.width):
+            return upright
         place = _crop if policy.fit == "crop" else _pad
-        return place(Image.fromarray(upright), aspect, policy)
+        return place(Image.fromarray(np.ascontiguousarray(upright)), aspect, policy)
 
 
 def _crop(image: Image.Image, aspect: float, policy: PixelPolicy) -> Picture:

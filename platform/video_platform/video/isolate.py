@@ -28,12 +28,13 @@ from video_platform.video.limits import MediaLimits, reject
 from video_platform.video.media import Media
 from video_platform.video.policy import PixelPolicy
 from video_platform.video.probe import VideoInfo
+from video_platform.video.scan import Scan, ScanConfig
 
 START_TIMEOUT_S = 60.0
 
 
 class IsolatedDecoder:
-    """Probes and decodes media in a child process; one call at a time.
+    """Probes, scans and decodes media in a child process; one call at a time.
 
     It may be shared between threads and copied to other processes, each of which starts a child
     of its own when it first needs one.
@@ -44,13 +45,20 @@ class IsolatedDecoder:
         self._lock = threading.Lock()
         self._child: _Child | None = None
 
-    def decode(self, media: Media, policy: PixelPolicy, *, backend: BackendName = "auto") -> Clip:
-        """Decode the clip that begins with a video's first frame; see `decode.decode`.
+    def decode(
+        self,
+        media: Media,
+        policy: PixelPolicy,
+        *,
+        start_s: float = 0.0,
+        backend: BackendName = "auto",
+    ) -> Clip:
+        """Decode the clip that begins `start_s` after a video's first frame; see `decode.decode`.
 
         Raises:
             MediaError: the file is refused, or it took too long, too much memory or crashed.
         """
-        clip: Clip = self._call("decode", media, policy=policy, backend=backend)
+        clip: Clip = self._call("decode", media, policy=policy, start_s=start_s, backend=backend)
         return clip
 
     def probe(self, media: Media) -> VideoInfo:
@@ -62,23 +70,47 @@ class IsolatedDecoder:
         info: VideoInfo = self._call("probe", media)
         return info
 
+    def scan(self, media: Media, config: ScanConfig) -> Scan:
+        """Look through a media file; see `scan.scan`.
+
+        Raises:
+            MediaError: the file is refused, or it took too long, too much memory or crashed.
+        """
+        timeout_s = self.limits.scan_timeout_s
+        found: Scan = self._call("scan", media, timeout_s=timeout_s, config=config)
+        return found
+
+    def start(self) -> None:
+        """Start the child now, so that the first call need not wait for it.
+
+        Raises:
+            SourceError: it does not start.
+        """
+        with self._lock:
+            if self._child is None:
+                self._child = _Child(self.limits)
+
     def close(self) -> None:
         """End the child; a later call starts another."""
         with self._lock:
             self._end_child()
 
-    def _call(self, operation: str, media: Media, **arguments: Any) -> Any:
+    def _call(
+        self, operation: str, media: Media, *, timeout_s: float | None = None, **arguments: Any
+    ) -> Any:
         """Run one operation in the child and return its answer, or raise it."""
+        timeout_s = self.limits.timeout_s if timeout_s is None else timeout_s
         if isinstance(media, Path):
             media = media.absolute()
         with self._lock:
             if self._child is None:
                 self._child = _Child(self.limits)
             try:
-                answer = self._child.ask((operation, media, arguments), self.limits.timeout_s)
+                answer = self._child.ask((operation, media, timeout_s, arguments), timeout_s)
             except TimeoutError:
                 self._end_child()
-                raise reject("timeout", f"timeout_s = {self.limits.timeout_s}") from None
+                name = "timeout_s" if timeout_s == self.limits.timeout_s else "scan_timeout_s"
+                raise reject("timeout", f"{name} = {timeout_s}") from None
             except (EOFError, OSError):
                 raise reject("crash", _describe(self._end_child())) from None
             except BaseException:

@@ -14,6 +14,7 @@ REASONS: dict[str, str] = {
     "corrupt": "its data are damaged",
     "crash": "the decoder process died on it",
     "empty_file": "it has no bytes",
+    "hdr": "it has a high dynamic range, and the policy maps no tones",
     "no_frames": "it opens but shows no frame",
     "no_video_stream": "it holds no video, only sound or data",
     "not_a_file": "there is no such file, or it is no regular file",
@@ -27,6 +28,7 @@ REASONS: dict[str, str] = {
     "too_much_memory": "it needed more than `max_memory_bytes`",
     "too_short": "it ends before the clip is full",
     "unsupported_codec": "its codec is not on the list that we decode",
+    "unsupported_colour": "its colours are coded in a way that we do not convert",
     "unsupported_format": "its container format is not on the list that we open",
 }
 """Every reason for which a media file is refused, and what it says."""
@@ -53,6 +55,9 @@ class MediaLimits:
 
     timeout_s: float = 120.0
     """Seconds of wall time for one call of the isolated decoder, then its process is killed."""
+
+    scan_timeout_s: float = 1800.0
+    """The same for a scan, which reads a whole video: an hour in 1080p takes a core 6 minutes."""
 
     threads: int = 1
     """Decoding threads; they change the speed and never a pixel."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 Fit = Literal["crop", "pad"]
 Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
 Untagged = Literal["bt601", "bt709", "by_size"]
+Hdr = Literal["reject", "tonemap"]
 Short = Literal["reject", "repeat_last"]
 
 
@@ -56,6 +57,10 @@ class PixelPolicy:
     untagged: Untagged = "bt601"
     """YUV matrix of a video that does not name its own; `by_size` takes BT.709 from 1280 columns
     or above 576 lines, as players do."""
+
+    hdr: Hdr = "reject"
+    """A video of high dynamic range (PQ, HLG): `reject` it, or `tonemap` it to BT.709 with a white
+    of 203 cd/m2, by the curve of Report ITU-R BT.2390."""
 
     short: Short = "reject"
     """A video that ends before the clip does: `reject` it, or `repeat_last` shows its last frame

@@ -5,7 +5,6 @@ of years. A file that `probe` accepts has been decoded whole.
 """
 
 import dataclasses
-from fractions import Fraction
 
 from video_platform.video.limits import MediaLimits
 from video_platform.video.media import Media, open_video
@@ -50,16 +49,16 @@ def probe(media: Media, limits: MediaLimits) -> VideoInfo:
         MediaError: it is not readable from end to end, or beyond a limit.
     """
     with open_video(media, limits) as video:
-        count, last, span_s = 0, video.first, Fraction(0)
-        for last, span_s in video.frames():  # noqa: B007  (the last pair is what we are after)
+        count, last, span = 0, video.first, 0
+        for last, span in video.frames():  # noqa: B007  (the last pair is what we are after)
             count += 1
         width, height = video.display.size(last.width, last.height)
         return VideoInfo(
             frames=count,
             width=width,
             height=height,
-            fps=float((count - 1) / span_s) if count > 1 else None,
-            duration_s=float(span_s + video.stay_s(last, count=count, span_s=span_s)),
+            fps=(count - 1) / video.seconds(span) if count > 1 else None,
+            duration_s=float(span * video.tick + video.stay_s(last, count=count, span=span)),
             codec=video.stream.codec_context.codec.canonical_name,
             rotation=video.display.orientation.rotation,
             mirrored=video.display.orientation.mirrored,

@@ -22,10 +22,9 @@ def word_tokenizer(folder, cls, **specials):
     cls(tokenizer_object=core, **specials).save_pretrained(folder)
 
 
-@pytest.fixture(params=["byt5", "clip", "t5", "umt5"])
-def folder(request, tmp_path):
+def make_text_folder(kind, path):
+    """Write an encoder of random weights, 16 wide."""
     torch.manual_seed(0)
-    kind, path = request.param, tmp_path / request.param
     if kind == "clip":
         config = transformers.CLIPTextConfig(
             vocab_size=8,
@@ -42,7 +41,7 @@ def folder(request, tmp_path):
     else:
         model = transformers.UMT5EncoderModel if kind == "umt5" else transformers.T5EncoderModel
         config = model.config_class(
-            vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+            vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
         )
         model(config).save_pretrained(path)
     if kind != "byt5":
@@ -53,7 +52,12 @@ def folder(request, tmp_path):
             eos_token="</s>",
             unk_token="<unk>",
         )
-    return kind, path
+
+
+@pytest.fixture(params=["byt5", "clip", "t5", "umt5"])
+def folder(request, tmp_path):
+    make_text_folder(request.param, tmp_path / request.param)
+    return request.param, tmp_path / request.param
 
 
 def open_at(folder, **changes):
@@ -95,6 +99,35 @@ def test_the_identity_does_not_follow_what_was_encoded(folder):
     encoder = open_at(folder)
     encoder.encode(["a red circle"])
     assert encoder.identity == open_at(folder).identity
+
+
+def test_clip_pools_a_caption_into_one_vector_beside_its_tokens(folder):
+    if folder[0] != "clip":
+        with pytest.raises(ValueError, match="gives only tokens"):
+            open_at(folder, output="pooled")
+        return
+    tokens, pooled = open_at(folder), open_at(folder, output="pooled", name="clip-pooled")
+    long, empty = pooled.encode(["a red circle", ""])
+    assert (pooled.name, pooled.max_tokens, tokens.max_tokens) == ("clip-pooled", 1, 16)
+    assert long.shape == empty.shape == (1, pooled.dim)
+    torch.testing.assert_close(long[0], tokens.encode(["a red circle"])[0][-1])  # its end token
+    assert tokens.identity != pooled.identity
+
+
+def test_more_tokens_than_the_weights_have_positions_for_are_refused(folder):
+    if folder[0] == "clip":
+        with pytest.raises(ValueError, match=r"max_tokens is 17; .* reads at most 16"):
+            open_at(folder, max_tokens=17)
+    else:
+        assert open_at(folder, max_tokens=17).max_tokens == 17
+
+
+def test_half_precision_is_an_encoder_of_its_own(folder):
+    full, half = open_at(folder), open_at(folder, compute="bfloat16")
+    one, other = (encoder.encode(["a red circle"])[0] for encoder in (full, half))
+    assert full.identity != half.identity
+    assert one.dtype == other.dtype == torch.float32
+    assert 0 < (one - other).abs().max() < 0.1
 
 
 def test_pickled_weights_are_refused(folder, tmp_path):

@@ -62,3 +62,9 @@ def test_the_identity_names_all_that_decides_the_embeddings():
     for change in ({"seed": 1}, {"dim": 32}, {"max_tokens": 8}):
         assert open_text_encoder(TextConfig(**change)).identity != base
     assert not torch.equal(encode("red")[0], encode("red", seed=1)[0])
+
+
+def test_a_name_changes_no_embedding():
+    plain, named = open_text_encoder(TextConfig()), open_text_encoder(TextConfig(name="captions"))
+    assert (plain.name, named.name) == ("words", "captions")
+    assert plain.identity == named.identity

@@ -1,81 +1,109 @@
 """The order of samples: everything once an epoch, one shape a batch, the same for any ranks."""
 
+import time
+import tracemalloc
+
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from video_platform.batches.order import (
-    Order,
-    batches_per_epoch,
-    bucket_by_shape,
-    epoch_batches,
-    rank_slots,
-)
+from video_platform.batches.order import Bucket, Order, rank_slots
 
-bucket_lists = st.lists(st.integers(1, 12), min_size=1, max_size=4).map(
-    lambda sizes: [list(range(sum(sizes[:i]), sum(sizes[: i + 1]))) for i, size in enumerate(sizes)]
-)
+sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), min_size=1, max_size=4)
 seeds = st.integers(0, 2**40)
 
 
-@given(buckets=bucket_lists, batch_size=st.integers(1, 9), seed=seeds, epoch=st.integers(0, 50))
-def test_an_epoch_shows_every_sample_and_every_batch_is_full(buckets, batch_size, seed, epoch):
-    batches = epoch_batches(buckets, batch_size=batch_size, seed=seed, epoch=epoch)
-    assert len(batches) == batches_per_epoch(buckets, batch_size=batch_size)
-    assert all(len(batch) == batch_size for batch in batches)
-    assert {i for batch in batches for i in batch} == {i for bucket in buckets for i in bucket}
-
-
-@given(buckets=bucket_lists, batch_size=st.integers(1, 9), seed=seeds)
-def test_a_batch_never_mixes_buckets(buckets, batch_size, seed):
-    owner = {index: number for number, bucket in enumerate(buckets) for index in bucket}
-    for batch in epoch_batches(buckets, batch_size=batch_size, seed=seed, epoch=0):
-        assert len({owner[index] for index in batch}) == 1
-
-
-@given(buckets=bucket_lists, batch_size=st.integers(1, 9), seed=seeds)
-def test_only_the_filling_of_a_last_batch_repeats_a_sample(buckets, batch_size, seed):
-    shown = [
-        i for b in epoch_batches(buckets, batch_size=batch_size, seed=seed, epoch=3) for i in b
+def buckets_of(sizes):
+    starts = np.cumsum([0, *(size for size, _ in sizes)]).tolist()
+    return [
+        Bucket(range(start, start + size), batch_size, 1)
+        for start, (size, batch_size) in zip(starts, sizes, strict=False)
     ]
-    filling = sum(-len(bucket) % batch_size for bucket in buckets)
-    assert len(shown) == sum(len(bucket) for bucket in buckets) + filling
 
 
-@given(world=st.integers(1, 4), accumulation=st.integers(1, 3), micro_batch_size=st.integers(1, 4))
-def test_ranks_split_a_batch_without_gap_or_overlap(world, accumulation, micro_batch_size):
-    batch_size = world * accumulation * micro_batch_size
+def epoch_of(order, epoch):
+    size = order.batches_per_epoch
+    return [order.batch(step) for step in range(epoch * size, (epoch + 1) * size)]
+
+
+@given(sizes=sizes, seed=seeds, epoch=st.integers(0, 50))
+def test_an_epoch_shows_every_sample_in_full_batches_of_one_bucket(sizes, seed, epoch):
+    batches = epoch_of(Order(buckets_of(sizes), seed=seed), epoch)
+    shown = [index for batch in batches for index in batch.indices]
+    assert {*shown} == {*range(sum(size for size, _ in sizes))}
+    assert len(shown) == sum(-(-size // batch_size) * batch_size for size, batch_size in sizes)
+    for batch in batches:
+        assert len(batch.indices) == batch.bucket.batch_size
+        assert {*batch.indices} <= {*batch.bucket.places}
+
+
+@given(size=st.integers(1, 40), batch_size=st.integers(1, 9), seed=seeds)
+def test_only_the_filling_of_a_last_batch_repeats_a_sample(size, batch_size, seed):
+    batches = epoch_of(Order([Bucket(range(size), batch_size, 1)], seed=seed), 3)
+    shown = sorted(index for batch in batches for index in batch.indices)
+    filling = -size % batch_size
+    repeats = len(shown) - len({*shown})
+    assert repeats == filling
+
+
+@given(batch_size=st.integers(1, 40), world=st.integers(1, 9), micro_batch_size=st.integers(1, 9))
+def test_ranks_split_any_batch_without_gap_or_overlap_in_equally_many_steps(
+    batch_size, world, micro_batch_size
+):
     taken = [
-        slots
+        rank_slots(batch_size=batch_size, micro_batch_size=micro_batch_size, rank=rank, world=world)
         for rank in range(world)
-        for slots in rank_slots(
-            batch_size=batch_size, micro_batch_size=micro_batch_size, rank=rank, world=world
-        )
     ]
-    assert [slot for slots in taken for slot in slots] == list(range(batch_size))
-    assert len(taken) == world * accumulation
+    assert [s for ranks in taken for slots in ranks for s in slots] == list(range(batch_size))
+    assert len({len(ranks) for ranks in taken}) == 1
+    assert max(len(slots) for ranks in taken for slots in ranks) <= micro_batch_size
+    loads = [sum(map(len, ranks)) for ranks in taken]
+    assert max(loads) - min(loads) <= 1
+    if batch_size % (world * micro_batch_size) == 0:
+        assert {len(slots) for ranks in taken for slots in ranks} == {micro_batch_size}
 
 
 def test_epochs_differ_and_a_seed_repeats_them():
-    buckets = [list(range(40))]
-    order = Order(buckets, batch_size=8, seed=5)
-    again = Order(buckets, batch_size=8, seed=5)
-    batches = [order.batch(step) for step in range(15)]
+    buckets = [Bucket(range(40), 8, 1)]
+    order, again = Order(buckets, seed=5), Order(buckets, seed=5)
+    batches = [order.batch(step).indices for step in range(15)]
     assert batches[:5] != batches[5:10]
-    assert [again.batch(step) for step in reversed(range(15))] == batches[::-1]
-    assert Order(buckets, batch_size=8, seed=6).batch(0) != batches[0]
+    assert sorted(batches[:5]) != sorted(batches[5:10])  # other samples meet, not only later
+    assert [again.batch(step).indices for step in reversed(range(15))] == batches[::-1]
+    assert Order(buckets, seed=6).batch(0).indices != batches[0]
 
 
-def test_buckets_hold_the_samples_of_one_shape():
-    shapes = [(4, 2, 8, 8), (4, 1, 8, 8), (4, 2, 8, 8)]
-    assert bucket_by_shape(shapes) == [[1], [0, 2]]
+def test_two_buckets_of_one_size_are_shuffled_apart():
+    order = Order([Bucket(range(64), 64, 1), Bucket(range(64, 128), 64, 1)], seed=0)
+    first, second = (np.array(batch.indices) % 64 for batch in epoch_of(order, 0))
+    assert np.any(first != second)
 
 
-def test_a_batch_that_does_not_divide_names_the_knobs():
-    with pytest.raises(ValueError, match=r"change batch_size, micro_batch_size or the number of"):
-        rank_slots(batch_size=6, micro_batch_size=2, rank=0, world=2)
+@settings(deadline=None, max_examples=5)
+@given(size=st.integers(4097, 9000), seed=seeds)
+def test_a_bucket_too_long_for_a_list_is_shown_whole_as_well(size, seed):
+    batches = epoch_of(Order([Bucket(range(size), 64, 1)], seed=seed), 1)
+    assert len({index for batch in batches for index in batch.indices}) == size
+
+
+def test_an_order_over_a_hundred_million_samples_opens_in_milliseconds_and_in_no_memory():
+    tracemalloc.start()
+    start = time.perf_counter()
+    order = Order([Bucket(range(i * 10**8, (i + 1) * 10**8), 64, 8) for i in range(3)], seed=0)
+    batch = order.batch(123_456)
+    seconds, memory = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len({*batch.indices}) == 64
+    assert seconds < 0.1
+    assert memory < 200_000
+
+
+def test_what_the_order_follows_from_is_told():
+    order = Order([Bucket(range(5), 2, 1), Bucket(range(0), 2, 1)], seed=3)
+    assert order.describe() == {"seed": 3, "buckets": {"0": {"samples": 5, "batch_size": 2}}}
 
 
 def test_no_sample_at_all_is_refused():
     with pytest.raises(ValueError, match="no sample to train on"):
-        Order([[]], batch_size=1, seed=0)
+        Order([Bucket(range(0), 1, 1)], seed=0)

@@ -70,6 +70,22 @@ def test_a_captions_file_can_be_chosen(tmp_path):
         captions(tmp_path, captions="x.csv")
 
 
+def test_every_folder_may_have_a_captions_file(tmp_path):
+    write(tmp_path, a_mp4="", x__a_mp4="", x__y__b_mp4="", z__c_mp4="")
+    write(tmp_path, captions_csv="video,caption\na.mp4,top\nx/y/b.mp4,from above\n")
+    write(tmp_path, x__captions_jsonl='{"video": "a.mp4", "caption": "inner"}')
+    write(tmp_path, x__captions_csv="video,caption\na.mp4,not used\n")
+    assert captions(tmp_path) == {
+        "a.mp4": "top",
+        "x/a.mp4": "inner",
+        "x/y/b.mp4": "from above",
+        "z/c.mp4": None,
+    }
+    write(tmp_path, x__captions_jsonl='{"video": "y/b.mp4", "caption": "twice"}')
+    with pytest.raises(SourceError, match=r"x/y/b.mp4|'y/b.mp4' has a caption already"):
+        captions(tmp_path)
+
+
 def test_only_what_is_called_like_a_video_is_listed(tmp_path):
     write(tmp_path, a_MP4="", b_mkv="", c_jpg="", d__e__f_gif="", _hidden_mp4="")
     write(tmp_path, **{"._a_mp4": "", ".cache__b_mp4": "", "-dash-_mov": ""})
@@ -147,3 +163,16 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
 def test_a_dataset_elsewhere_is_refused(url):
     with pytest.raises(StorageError, match="allowed: a path"):
         captions(url)
+
+
+def test_images_are_clips_when_the_recipe_says_so(tmp_path):
+    write(tmp_path, a_mp4="", a_jpg="thumbnail", b_PNG="", c_webp="", d_gif="", b_txt="a tree")
+    assert list(captions(tmp_path)) == ["a.mp4", "d.gif"]
+    found = captions(tmp_path, images=True)
+    assert list(found) == ["a.jpg", "a.mp4", "b.PNG", "c.webp", "d.gif"]
+    assert found["b.PNG"] == "a tree"
+    (tmp_path / "a.mp4").unlink()
+    (tmp_path / "d.gif").unlink()
+    with pytest.raises(SourceError, match=r"for the 3 images set source.images to true"):
+        captions(tmp_path)
+    assert list(captions(tmp_path / "b.PNG")) == ["b.PNG"]

@@ -21,7 +21,7 @@ needs_real_videos = pytest.mark.skipif(
     [
         ([], "url is missing"),
         (["url= "], "url"),
-        (["url=a", "format=tar"], "'auto', 'folder', 'webdataset' or 'manifest'"),
+        (["url=a", "format=tar"], "'auto', 'folder', 'huggingface', 'manifest' or 'webdataset'"),
         (["url=a", "format=webdataset", "captions=b.csv"], "captions has no meaning"),
     ],
 )

@@ -87,6 +87,13 @@ def test_the_text_beats_the_json_caption(tmp_path):
     assert open_tar(tmp_path, data)[0].caption == "text"
 
 
+def test_the_field_with_the_caption_can_be_chosen(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar(("1.mp4", b""), ("1.json", b'{"text": "t", "long": "l"}')))
+    for column, caption in ((None, "t"), ("long", "l"), ("none", None)):
+        [record] = open_source(SourceConfig(url=str(tmp_path), caption_column=column))
+        assert record.caption == caption
+
+
 def test_listing_a_shard_reads_headers_not_videos(tmp_path, monkeypatch):
     members = []
     for number in range(20):
@@ -183,3 +190,11 @@ def test_damage_ends_in_records_or_in_one_error(tmp_path_factory, place, garbage
         assert "\n" not in str(error)
     else:
         assert all(len(read_media(record)) == record.size_bytes for record in records)
+
+
+def test_images_in_a_shard_are_clips_when_the_recipe_says_so(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar(("1.mp4", b"1"), ("1.jpg", b"2"), ("1.txt", b"one")))
+    for images, names in ((False, ["1.mp4"]), (True, ["1.jpg", "1.mp4"])):
+        records = open_source(SourceConfig(url=str(tmp_path), images=images))
+        assert [record.id for record in records] == [f"a.tar/{name}" for name in names]
+        assert {record.caption for record in records} == {"one"}

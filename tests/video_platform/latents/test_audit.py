@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from tests.video_platform.latents.toy import fill, record
+from tests.video_platform.latents.toy import fill, fill_further_layer, record
 from video_platform.errors import CacheError
 from video_platform.latents import info, open_cache, snapshot, verify
-from video_platform.storage import open_store
+from video_platform.storage import Store, open_store
 
 RECORDS = [record(number) for number in range(7)]
 
@@ -77,12 +77,48 @@ def test_a_flipped_byte_in_a_small_file_is_found(url, pattern):
     assert key.startswith(found[0].key.removesuffix("SPEC.json"))
 
 
-def test_a_flipped_byte_in_the_index_is_found(url):
+def test_a_flipped_byte_anywhere_in_the_index_is_found(url):
     root = open_store(url)
-    data = root.read("snapshots/1.parquet")
-    root.put("snapshots/1.parquet", data[:50] + bytes([data[50] ^ 1]) + data[51:])
-    assert kinds(verify(url)) == [("damaged", True)]
-    assert kinds(verify(url, snapshot=1)) == [("damaged", True)]
+    files = root.list("snapshots/data")
+    assert len(files) == 4, "rows, shards, units and rest"
+    for key in files:
+        data = root.read(key)
+        root.put(key, data[:50] + bytes([data[50] ^ 1]) + data[51:])
+        assert kinds(verify(url)) == kinds(verify(url, snapshot=1)) == [("damaged", True)]
+        root.delete(key)
+        assert kinds(verify(url)) == [("damaged", True)]
+        root.put(key, data)
+    assert verify(url) == []
+
+
+def test_a_cache_that_is_being_filled_is_sound(url, monkeypatch):
+    """A unit that comes after the listing is neither missing nor foreign."""
+    listing = Store.list
+
+    def list_and_grow(store, prefix=""):
+        keys = listing(store, prefix)
+        if not prefix and store.url == url:
+            monkeypatch.undo()
+            fill(url, [*RECORDS, record(12)], rejected=["clip-002.mp4"])
+        return keys
+
+    monkeypatch.setattr(Store, "list", list_and_grow)
+    assert verify(url) == []
+    assert len(shards(url)) > 2
+
+
+def test_a_further_layer_is_checked_as_the_others_are(url):
+    root = open_store(url)
+    layer = fill_further_layer(url, RECORDS)
+    snapshot(url)
+    assert verify(url) == []
+    key = shards(url, layer)[0]
+    root.put(key, root.read(key)[:-1])
+    assert kinds(verify(url)) == [("truncated", True)]
+    assert kinds(verify(url, snapshot=2)) == [("truncated", True)]
+    root.delete(key)
+    assert kinds(verify(url)) == [("missing", True)] * 2
+    assert [found.folder for found in info(url).layers][-1] == layer
 
 
 def test_litter_is_named_and_does_no_harm(url):

@@ -7,10 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from tests.video_platform.latents.toy import POLICY, embed, encode, fill, frames_of, record
+from tests.video_platform.latents.toy import (
+    POLICY,
+    config_for,
+    embed,
+    encode,
+    fill,
+    frames_of,
+    latents,
+    record,
+)
 from video_platform.errors import CacheError, CorruptCacheError, StaleCacheError
 from video_platform.latents import check_matches, open_cache, snapshot
+from video_platform.latents.spec import text_spec
 from video_platform.storage import Store, open_store
+from video_platform.video.policy import ClipSize
 
 RECORDS = [record(number) for number in range(7)]
 RECORDS[1] = dataclasses.replace(RECORDS[1], caption=None)
@@ -84,6 +95,7 @@ def test_a_sample_takes_one_read_a_layer_of_no_more_than_its_bytes(s3_url, monke
     fill(s3_url, RECORDS)
     snapshot(s3_url)
     cache = open_cache(s3_url)
+    _ = cache[0]  # the index is fetched
     reads = []
     read = Store.read
 
@@ -105,7 +117,6 @@ def test_a_copy_in_another_process_reads_the_same_snapshot(disk):
     shipped = pickle.dumps(cache)
     root = open_store(disk)
     root.delete("snapshots/1.json")
-    root.delete("snapshots/1.parquet")
     fill(disk, RECORDS[:5])
     snapshot(disk)
     with pytest.raises(CorruptCacheError, match="not the one"):
@@ -163,11 +174,32 @@ def test_a_snapshot_that_is_not_there_is_an_error_that_lists_those_that_are(disk
         open_cache(str(tmp_path / "nowhere"))
 
 
-def test_a_stale_cache_is_refused_with_the_fields_that_differ(disk):
+def test_a_stale_cache_is_refused_in_one_message_that_names_every_difference(disk):
     cache = open_cache(disk)
-    check_matches(cache, "a" * 64, POLICY)
-    with pytest.raises(StaleCacheError, match=r"autoencoder is 'aaa.*', not 'bbb.*'") as error:
-        check_matches(cache, "b" * 64, POLICY)
-    assert "pixels" not in str(error.value)
-    with pytest.raises(StaleCacheError, match=r"pixels\.fps is 8\.0, not 9\.0"):
-        check_matches(cache, "a" * 64, dataclasses.replace(POLICY, fps=9.0))
+    config, text = config_for(disk), {"toy": text_layer()}
+    check_matches(cache, latents(config), sizes=[POLICY.size], text=text)
+    other = latents(
+        config_for(disk, compute="bfloat16"),
+        autoencoder_fingerprint="b" * 64,
+        policy=dataclasses.replace(POLICY, fps=9.0),
+    )
+    spec = text_spec("toy", identity={"name": "toy", "dim": 8}, stored="float32")
+    with pytest.raises(StaleCacheError) as error:
+        check_matches(
+            cache, other, sizes=[ClipSize(9, 16, 16)], text={"toy": spec, "t5": text_layer()}
+        )
+    for difference in (
+        f"autoencoder is '{'a' * 64}', not '{'b' * 64}'",
+        "encode.compute is 'float32', not 'bfloat16'",
+        "pixels.fps is 8.0, not 9.0",
+        "it holds clips of 5x16x16, the recipe makes 9x16x16",
+        "text.toy.encoder.dim is None, not 8",
+        "it holds no text 't5', only toy",
+        "run `vdp precompute` with this recipe",
+    ):
+        assert difference in str(error.value)
+    assert "stored" not in str(error.value)
+
+
+def text_layer():
+    return text_spec("toy", identity={"name": "toy"}, stored="float32")

@@ -14,6 +14,11 @@ def test_what_was_sealed_is_read_back():
     assert body == BODY
 
 
+@pytest.mark.parametrize("body", [{}, {"a": 1}, {"z": 1}, {"a": 1, "z": {"sha256": "b"}}])
+def test_the_checksum_may_stand_first_last_alone_or_between(body):
+    assert unseal(seal(body), "a.json") == body | {"sha256": digest(body)}
+
+
 def test_every_flipped_byte_is_found():
     data = seal(BODY)
     for place in range(len(data) - 1):

@@ -1,6 +1,7 @@
 """Tensors to safetensors and back."""
 
 import dataclasses
+import zlib
 
 import pytest
 import torch
@@ -63,6 +64,7 @@ def test_missing_bytes_are_found():
 
 def test_the_checksum_is_that_of_zlib():
     _, _, records, spans = pieces()
+    assert records["00000/a/mean"].crc32 == zlib.crc32(spans["00000/a/mean"])
     record = dataclasses.replace(records["00000/a/mean"], crc32=0)
     with pytest.raises(CorruptCacheError, match="checksum"):
         unpack(spans["00000/a/mean"], record, where="here")

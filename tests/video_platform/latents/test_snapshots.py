@@ -109,21 +109,30 @@ def test_snapshots_taken_at_once_get_numbers_of_their_own(tmp_path):
     assert [header.clips for header in headers] == [4, 5, 6, 7]
 
 
-def test_a_number_whose_writer_died_is_left_alone(tmp_path):
+def test_files_of_a_writer_that_died_before_its_header_are_no_snapshot(tmp_path):
     fill(str(tmp_path), RECORDS)
-    open_store(str(tmp_path)).put("snapshots/7.parquet", b"half")
-    assert snapshot(str(tmp_path)).number == 8
-    assert open_cache(str(tmp_path)).snapshot == 8
+    first = snapshot(str(tmp_path))
+    root = open_store(str(tmp_path))
+    root.delete("snapshots/1.json")
+    assert list_snapshots(root) == []
+    again = snapshot(str(tmp_path))
+    assert again.number == 1
+    left = {file.key for file in first.index.all}
+    assert not left & {file.key for file in again.index.all}, "they may be cleared away at any time"
+    assert open_cache(str(tmp_path)).ids == [item.id for item in RECORDS]
 
 
 def test_a_damaged_snapshot_is_refused(tmp_path):
     fill(str(tmp_path), RECORDS)
-    snapshot(str(tmp_path))
+    made = snapshot(str(tmp_path))
     root = open_store(str(tmp_path))
-    table, header = root.read("snapshots/1.parquet"), root.read("snapshots/1.json")
-    root.put("snapshots/1.parquet", table[:-9] + b"?" + table[-8:])
-    with pytest.raises(CorruptCacheError, match=r"1\.parquet is damaged"):
-        open_cache(str(tmp_path))
+    for file in (*made.index.rows, made.index.shards):
+        data = root.read(file.key)
+        root.put(file.key, data[:-9] + b"?" + data[-8:])
+        with pytest.raises(CorruptCacheError, match=f"{file.key} is damaged"):
+            _ = open_cache(str(tmp_path))[0]
+        root.put(file.key, data)
+    header = root.read("snapshots/1.json")
     root.put("snapshots/1.json", header.replace(b'"clips":10', b'"clips":11'))
     with pytest.raises(CorruptCacheError, match=r"1\.json is damaged"):
         load_snapshot(root)

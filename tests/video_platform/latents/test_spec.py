@@ -37,7 +37,7 @@ def test_the_encode_version_changes_the_fingerprint(monkeypatch):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"config": CacheConfig(url="b", unit_size=3, encoders=2, batch_size=9, encoder_threads=4)},
+        {"config": CacheConfig(url="b", unit_size=3, encoders=2, batch_size=9, cpus_per_encoder=4)},
         {"information": {"torch": "9.9"}},
     ],
 )
@@ -74,7 +74,8 @@ def test_differences_are_named_with_both_values():
         ({"unit_size": 0}, "unit_size"),
         ({"cpus_per_decoder": -1.0}, "cpus_per_decoder"),
         ({"canary_tolerance": 0.0}, "canary_tolerance"),
-        ({"clips_in_flight": 1, "encoders": 2}, "clips_in_flight"),
+        ({"clips_in_flight": 0}, "clips_in_flight"),
+        ({"encoders": 2, "max_encoders": 1}, "max_encoders"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused(change, words):

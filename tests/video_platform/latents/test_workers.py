@@ -16,93 +16,99 @@ from tests.video_platform.latents.toy import (
     record,
 )
 from video_platform.errors import MediaError
-from video_platform.latents import decoding
+from video_platform.latents import workers
+from video_platform.latents.canary import encode_canary
 from video_platform.latents.decoding import Decoder
 from video_platform.latents.layer import open_layer
+from video_platform.latents.making import Made
 from video_platform.latents.manifest import latent_units
 from video_platform.latents.work import missing_work
-from video_platform.latents.workers import ClipEncoder
+from video_platform.latents.workers import ClipEncoder, make_latents
 from video_platform.storage import open_store
 from video_platform.video.limits import MediaLimits
+from video_platform.video.policy import ClipSize
 
-RECORDS = [record(number) for number in range(11)]
-
-
-class FakeDecoder:
-    """Answers at once, and knows how many answers nobody has taken yet."""
-
-    def __init__(self, answer=frames_of):
-        self.decode = types.SimpleNamespace(remote=self._remote)
-        self.answer, self.asked, self.most, self.encoded = answer, [], 0, 0
-
-    def _remote(self, wanted):
-        self.asked.append(wanted.id)
-        self.most = max(self.most, len(self.asked) - self.encoded)
-        return self.answer(wanted)
+RECORDS = [record(number) for number in range(4)]
+FRAMES = [frames_of(item) for item in RECORDS]
 
 
-@pytest.fixture
-def bench(tmp_path, monkeypatch):
-    """Run one unit of eleven clips through an encoder; returns its commit and its outcome."""
-    monkeypatch.setattr("ray.get", lambda answer: answer)
+def encoder_of(make, **changes):
+    return ClipEncoder(lambda: make, POLICY, config_for("", **changes))
+
+
+def test_a_batch_becomes_what_the_autoencoder_makes_of_each_clip():
+    made, note = encoder_of(make_latents(encode)).encode(RECORDS, *FRAMES)
+    assert note.made == tuple(item.id for item in RECORDS)
+    for tensors, frames in zip(made, FRAMES, strict=True):
+        mean, logvar = encode(frames[None])
+        assert torch.equal(tensors["mean"], mean[0])
+        assert torch.equal(tensors["logvar"], logvar[0])
+    assert note.seconds > 0
+
+
+def test_floats_are_stored_as_the_cache_says_and_whole_numbers_as_they_are():
+    def make(frames, records):
+        return [Made(tensors={"a": torch.rand(2), "b": torch.tensor([7])}) for _ in records]
+
+    made, _ = encoder_of(make, stored="bfloat16").encode(RECORDS[:1], *FRAMES[:1])
+    assert {name: part.dtype for name, part in made[0].items()} == {
+        "a": torch.bfloat16,
+        "b": torch.int64,
+    }
+
+
+def test_a_clip_is_refused_alone_for_its_own_reason_or_for_latents_that_are_no_numbers():
+    def make(frames, records):
+        made = make_latents(encode)(frames, records)
+        made[1] = Made(refusal=MediaError("too_dark", "as told"))
+        made[2].tensors["logvar"][0] = torch.inf
+        return made
+
+    made, note = encoder_of(make).encode(RECORDS, *FRAMES)
+    assert note.made == (RECORDS[0].id, RECORDS[3].id)
+    assert torch.equal(made[1]["mean"], encode(FRAMES[3][None])[0][0])
+    assert [(name, reason) for name, reason, _ in note.refused] == [
+        (RECORDS[1].id, "too_dark"),
+        (RECORDS[2].id, "latent_not_finite"),
+    ]
+
+
+def test_what_is_found_out_about_a_clip_is_handed_on():
+    def make(frames, records):
+        return [Made(tensors={"a": torch.ones(1)}, finding=f.max().item()) for f in frames]
+
+    _, note = encoder_of(make).encode(RECORDS, *FRAMES)
+    assert dict(note.findings) == {r.id: f.max() for r, f in zip(RECORDS, FRAMES, strict=True)}
+
+
+def test_the_canary_goes_the_way_of_every_clip(monkeypatch):
+    monkeypatch.setattr(workers, "machine", lambda: "here")
+    assert encoder_of(make_latents(encode)).ready() == ("here", encode_canary(encode, POLICY))
+    assert ClipEncoder(lambda: make_latents(encode), None, config_for("")).ready() == ("here", None)
+
+
+def test_what_encoders_made_of_a_unit_is_committed_with_what_was_refused(tmp_path):
+    config = config_for(str(tmp_path), unit_size=100)
     root = open_store(str(tmp_path))
-    config = config_for(str(tmp_path), unit_size=100, batch_size=3, clips_in_flight=5)
     plan_for(root, RECORDS, config)
     layer = open_layer(root, latents(config))
     (work,) = missing_work(layer, latent_units(RECORDS, 100))
-
-    def run(encoder, decoders):
-        worker = ClipEncoder(lambda: encoder, POLICY, config)
-        outcome = worker.encode_unit(layer, work, {r.id: r for r in RECORDS}, decoders)
-        return layer.commit(work.unit.id), outcome
-
-    return run
-
-
-def test_no_more_clips_are_in_flight_than_there_is_room(bench):
-    decoder, batches = FakeDecoder(), []
-
-    def counted(frames):
-        batches.append(len(frames))
-        decoder.encoded += len(frames)
-        return encode(frames)
-
-    commit, outcome = bench(counted, [decoder])
-    assert batches == [3, 3, 3, 2]
-    assert decoder.most == 5
-    assert (outcome.encoded, len(commit.entries), outcome.committed) == (11, 11, True)
-
-
-def test_every_decoder_gets_its_share(bench):
-    decoders = [FakeDecoder(), FakeDecoder(), FakeDecoder()]
-    bench(encode, decoders)
-    assert [len(decoder.asked) for decoder in decoders] == [4, 4, 3]
-
-
-def test_a_refused_clip_leaves_its_neighbours_alone(bench):
-    def answer(wanted):
-        return (
-            MediaError("corrupt", "damaged") if wanted.id == "clip-004.mp4" else frames_of(wanted)
-        )
-
-    commit, outcome = bench(encode, [FakeDecoder(answer)])
-    assert outcome.rejects == {"corrupt": 1}
-    (refused,) = commit.rejects
-    assert (refused.id, refused.reason) == ("clip-004.mp4", "corrupt")
-    assert len(commit.entries) == 10
-
-
-def test_latents_that_are_no_numbers_are_refused(bench):
-    poisoned = frames_of(RECORDS[6])
-
-    def overflows(frames):
-        mean, logvar = encode(frames)
-        hit = torch.tensor([bool(np.array_equal(one, poisoned)) for one in frames])
-        return torch.where(hit[:, None, None, None, None], torch.inf, mean), logvar
-
-    commit, _ = bench(overflows, [FakeDecoder()])
-    assert [(r.id, r.reason) for r in commit.rejects] == [("clip-006.mp4", "latent_not_finite")]
-    assert len(commit.entries) == 10
+    encoder = encoder_of(make_latents(encode))
+    batches = [encoder.encode(RECORDS[a:b], *FRAMES[a:b]) for a, b in ((2, 4), (0, 1))]
+    samples = [(name, f"decoded {name}") for _, note in batches for name in note.made]
+    source = next(m.source for m in work.unit.members if m.id == RECORDS[1].id)
+    reject = workers.Reject(id=RECORDS[1].id, source=source, reason="corrupt", error="damaged")
+    outcome = encoder.write(layer, work, [reject], samples, *[made for made, _ in batches])
+    assert (outcome.samples, outcome.encoded, outcome.rejects) == (4, 3, {"corrupt": 1})
+    commit = layer.commit(work.unit.id)
+    assert [entry.id for entry in commit.entries] == [RECORDS[i].id for i in (0, 2, 3)]
+    assert [entry.decoder for entry in commit.entries] == [
+        f"decoded {RECORDS[i].id}" for i in (0, 2, 3)
+    ]
+    assert commit.rejects == (reject,)
+    assert outcome.committed
+    again = encoder.write(layer, work, [reject], samples, *[made for made, _ in batches])
+    assert not again.committed, "another writer was first"
 
 
 @pytest.mark.parametrize(
@@ -111,22 +117,39 @@ def test_latents_that_are_no_numbers_are_refused(bench):
 def test_a_crash_or_a_timeout_has_to_come_twice_to_count(monkeypatch, reasons, calls):
     answers, made = iter(reasons), []
 
-    def decode(media, policy):
+    def decode(media, policy, start_s):
         made.append(media)
         reason = next(answers, None)
         if reason:
             raise MediaError(reason, "as told")
-        return types.SimpleNamespace(frames="frames")
+        return types.SimpleNamespace(frames=np.zeros(1), backend="pyav", why="the faster")
 
-    monkeypatch.setattr(decoding, "read_media", lambda wanted: wanted.id)
     decoder = Decoder(POLICY, MediaLimits())
+    monkeypatch.setattr(decoder._fetcher, "media", lambda wanted: wanted.id)
     monkeypatch.setattr(decoder._isolated, "decode", decode)
-    answer = decoder.decode(RECORDS[0])
+    frames, note = decoder.decode(RECORDS[0])
     assert len(made) == calls
     refused = len(reasons) == calls
-    assert answer.reason == reasons[-1] if refused else answer == "frames"
+    assert (note.reason, frames is None) == ((reasons[-1], True) if refused else ("", False))
+    assert note.decoder == ("" if refused else "pyav: the faster")
+
+
+def test_a_clip_is_decoded_where_it_begins_and_at_its_own_size(monkeypatch):
+    asked = {}
+
+    def decode(media, policy, start_s):
+        asked.update(size=policy.size, start_s=start_s)
+        raise MediaError("corrupt", "as told")
+
+    decoder = Decoder(POLICY, MediaLimits())
+    monkeypatch.setattr(decoder._fetcher, "media", lambda wanted: wanted.id)
+    monkeypatch.setattr(decoder._isolated, "decode", decode)
+    size = ClipSize(9, 32, 48)
+    decoder.decode(record(1, start_s=2.5, size=size))
+    assert asked == {"size": size, "start_s": 2.5}
 
 
 def test_a_file_that_is_too_large_is_not_even_read():
     decoder = Decoder(POLICY, MediaLimits(max_bytes=99))
-    assert decoder.decode(RECORDS[0]).reason == "too_large"
+    frames, note = decoder.decode(RECORDS[0])
+    assert (frames, note.reason) == (None, "too_large")

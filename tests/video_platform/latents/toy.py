@@ -11,10 +11,17 @@ from video_platform.datasets.record import Record
 from video_platform.latents.canary import encode_canary
 from video_platform.latents.config import CacheConfig
 from video_platform.latents.layer import Encoded, Layer, open_layer
-from video_platform.latents.manifest import Plan, captions, latent_units, save_manifest, text_units
+from video_platform.latents.manifest import (
+    Plan,
+    captions,
+    latent_units,
+    load_plan,
+    save_manifest,
+    text_units,
+)
 from video_platform.latents.records import Reject
 from video_platform.latents.shard import DTYPES
-from video_platform.latents.spec import LayerSpec, latent_spec, text_spec
+from video_platform.latents.spec import LayerSpec, clip_spec, latent_spec, text_spec
 from video_platform.latents.work import missing_work
 from video_platform.storage import Store, open_store
 from video_platform.video.policy import PixelPolicy
@@ -36,10 +43,10 @@ def record(number: int, **changes) -> Record:
 
 
 def frames_of(record: Record) -> np.ndarray:
-    """Noise that follows from the content of a clip."""
+    """Noise that follows from the content of a clip, of the clip's size."""
     seed = hashlib.sha256(record.identity.encode()).digest()[:4]
     draw = np.random.default_rng(int.from_bytes(seed))
-    return draw.integers(0, 256, (POLICY.frames, POLICY.height, POLICY.width, 3), dtype=np.uint8)
+    return draw.integers(0, 256, (*(record.size or POLICY.size), 3), dtype=np.uint8)
 
 
 def encode(frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,3 +142,28 @@ def write_clips(layer: Layer, work, records, rejected: Sequence[str] = ()) -> bo
             Encoded(member=member, tensors={"mean": mean, "logvar": logvar}, bucket=bucket)
         )
     return layer.write(work.unit, encoded, rejects=rejects, known=work.known)
+
+
+def fill_further_layer(url: str, records: Sequence[Record], *, rejected: Sequence[str] = ()) -> str:
+    """Add a layer of codes to the newest plan, and return its folder."""
+    root = open_store(url)
+    layer = open_layer(root, clip_spec("codes", identity={"name": "toy"}, policy=POLICY))
+    plan = dataclasses.replace(load_plan(root), clip={"codes": layer.spec.folder})
+    plan.save(root)
+    for work in missing_work(layer, latent_units(records, plan.unit_size)):
+        wanted = [member for member in work.unit.members if member.id in work.wanted]
+        layer.write(
+            work.unit,
+            [
+                Encoded(member=m, tensors={"code": torch.arange(4, dtype=torch.int32)}, bucket="4")
+                for m in wanted
+                if m.id not in rejected
+            ],
+            rejects=[
+                Reject(id=m.id, source=m.source, reason="corrupt", error="damaged")
+                for m in wanted
+                if m.id in rejected
+            ],
+            known=work.known,
+        )
+    return layer.spec.folder

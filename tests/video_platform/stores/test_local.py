@@ -3,6 +3,8 @@
 import errno
 import multiprocessing
 import os
+import resource
+import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -118,6 +120,56 @@ def test_a_full_disk_leaves_the_old_content_and_says_so(tmp_path, monkeypatch, w
     assert str(tmp_path) in str(caught.value)
     assert store.read("old") == b"old"
     assert os.listdir(tmp_path) == ["old"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Give a disk of a megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("write", [Store.put_file_if_absent, Store.put])
+def test_a_disk_that_fills_up_shows_nothing_of_what_did_not_fit(small_disk, tmp_path, write):
+    store = open_store(small_disk)
+    store.put("old", b"old")
+    (tmp_path / "shard").write_bytes(bytes(3 << 20))
+    source = tmp_path / "shard" if write is Store.put_file_if_absent else bytes(3 << 20)
+    with pytest.raises(StorageError, match="the disk is full: free some space"):
+        write(store, "shard", source)
+    assert os.listdir(small_disk) == ["old"]
+    store.put("new", bytes(500_000))
+    assert store.list() == ["new", "old"]
+
+
+def test_a_file_that_is_too_long_for_the_process_is_refused(tmp_path):
+    store = open_store(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="see `ulimit -f`"):
+            store.put_if_absent("shard", bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_writer_left_half_written_is_found_and_discarded(tmp_path):
+    store = open_store(tmp_path)
+    store.put("a/b", b"1")
+    (tmp_path / "a" / f".{'0' * 32}.partial").write_bytes(b"half")
+    assert store.list() == ["a/b"]
+    ((name, begun_s),) = store.unfinished().items()
+    assert abs(begun_s - store.clock()) < 60
+    store.discard(name)
+    store.discard(name)
+    assert store.unfinished() == {}
+    assert store.list() == ["a/b"]
 
 
 def test_a_disk_without_hard_links_is_refused(tmp_path, monkeypatch):

@@ -4,15 +4,15 @@ import errno
 import multiprocessing
 import os
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
 
 import pytest
 from fsspec.asyn import sync_wrapper
 
 from tests.conformance.storage import StoreConformance
+from tests.faults.proxy import FaultyS3
 from video_platform.errors import StorageError
-from video_platform.storage import open_store
+from video_platform.storage import Store, open_store
 
 
 class TestS3(StoreConformance):
@@ -106,74 +106,25 @@ def test_a_wrong_number_of_attempts_is_named(s3, monkeypatch):
         open_store("s3://bucket/a").list()
 
 
-class FaultyS3:
-    """A proxy before the S3 server that fails requests by a schedule.
-
-    `faults` holds one word a request: "ok"; a status such as "503"; "lost" (done, but the answer
-    is not sent); "short" (the body ends early). After the last one everything is "ok".
-    """
-
-    def __init__(self, target):
-        proxy = self
-        proxy.faults, proxy.seen = [], []
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def forward(self):
-                import http.client
-
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                fault = proxy.faults.pop(0) if proxy.faults else "ok"
-                proxy.seen.append((self.command, fault))
-                self.close_connection = True
-                if fault.isdecimal():
-                    code = {"409": "ConditionalRequestConflict", "503": "SlowDown"}.get(fault, "X")
-                    text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-                    self.answer(int(fault), [("Content-Length", str(len(text)))], text)
-                    return
-                connection = http.client.HTTPConnection(target.removeprefix("http://"))
-                connection.request(self.command, self.path, body, dict(self.headers))
-                reply = connection.getresponse()
-                data = reply.read()
-                connection.close()
-                if fault == "lost":
-                    return
-                self.answer(
-                    reply.status, reply.getheaders(), data[: 5 if fault == "short" else None]
-                )
-
-            def answer(self, status, headers, data):
-                self.send_response_only(status)
-                for name, value in headers:
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+@pytest.fixture(scope="module")
+def proxy(s3_server):
+    """Give a proxy before the S3 server that fails as it is told."""
+    with FaultyS3(s3_server) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def faulty(s3_url, monkeypatch):
-    """Give an S3 store behind a proxy, and the proxy."""
-    proxy = FaultyS3(os.environ["AWS_ENDPOINT_URL"])
+def faulty(proxy, s3_url, monkeypatch):
+    """Give an S3 store behind the proxy, and the proxy."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     store = open_store(s3_url)
+    proxy.faults.clear()
     store.put("warm", b"0123456789")
     proxy.seen.clear()
-    yield store, proxy
-    proxy.server.shutdown()
-    proxy.server.server_close()
+    return store, proxy
 
 
-@pytest.mark.parametrize("fault", ["409", "503", "500", "lost"])
+@pytest.mark.parametrize("fault", ["409", "503", "500", "lost", "reset", "slow"])
 def test_a_conditional_put_outlasts_a_fault_and_still_knows_that_it_won(faulty, fault):
     store, proxy = faulty
     proxy.faults = [fault]
@@ -183,7 +134,21 @@ def test_a_conditional_put_outlasts_a_fault_and_still_knows_that_it_won(faulty, 
     assert store.read("a") == b"1"
 
 
-@pytest.mark.parametrize("fault", ["short", "503", "lost"])
+def test_a_writer_whose_answers_are_lost_and_refused_still_knows_that_it_won(faulty):
+    store, proxy = faulty
+    proxy.faults = ["lost", "409", "503", "reset"]
+    assert store.put_if_absent("a", b"1") is True
+    assert len(proxy.seen) == 6, "four faults, a refusal, and a look at whose it is"
+
+
+def test_the_loser_of_a_race_is_not_told_that_it_won_by_a_lost_answer(faulty):
+    store, proxy = faulty
+    store.put_if_absent("a", b"same")
+    proxy.faults = ["lost"]
+    assert store.put_if_absent("a", b"same") is False, "not even with the same content"
+
+
+@pytest.mark.parametrize("fault", ["short", "503", "lost", "reset"])
 def test_a_read_outlasts_a_fault(faulty, fault):
     store, proxy = faulty
     proxy.faults = [fault]
@@ -191,3 +156,92 @@ def test_a_read_outlasts_a_fault(faulty, fault):
     proxy.faults = [fault]
     assert store.read("warm", start=1, end=9) == b"12345678"
     assert len(proxy.seen) == 4
+
+
+@pytest.mark.parametrize("fault", ["short", "500", "lost", "reset"])
+def test_a_listing_a_stat_and_a_delete_outlast_a_fault(faulty, fault):
+    store, proxy = faulty
+    for call, expected in (
+        (store.list, ["warm"]),
+        (lambda: store.stat("warm").size_bytes, 10),
+        (lambda: store.delete("warm"), None),
+    ):
+        proxy.faults = [fault]
+        assert call() == expected
+    assert not store.exists("warm")
+
+
+@pytest.mark.parametrize("write", [Store.put_file_if_absent, Store.put])
+@pytest.mark.parametrize(
+    "faults",
+    [["lost"], ["ok", "lost"], ["ok", "ok", "503"], ["ok", "ok", "ok", "ok", "lost"]],
+    ids=["begun", "a part", "a part refused", "the last word"],
+)
+def test_an_upload_in_parts_outlasts_a_fault(faulty, tmp_path, monkeypatch, faults, write):
+    monkeypatch.setattr("video_platform.stores.s3.PART_BYTES", 5 << 20)
+    store, proxy = faulty
+    path = tmp_path / "shard"
+    path.write_bytes(os.urandom(12 << 20))
+    data = path if write is Store.put_file_if_absent else path.read_bytes()
+    proxy.faults = list(faults)
+    assert write(store, "shard", data) in (True, None)
+    assert "POST" in {method for method, _ in proxy.seen}, "it was not sent in parts"
+    assert store.read("shard") == path.read_bytes()
+
+
+def test_a_line_that_stays_bad_is_an_error_and_shows_nothing(faulty, monkeypatch):
+    store, proxy = faulty
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    proxy.faults = ["reset"] * 30
+    for call in (lambda: store.put_if_absent("a", b"1"), lambda: store.read("warm"), store.list):
+        with pytest.raises(StorageError, match="AWS_MAX_ATTEMPTS says how often"):
+            call()
+    proxy.faults = ["short"] * 30
+    with pytest.raises(StorageError, match="the answer broke off"):
+        store.read("warm")
+    with pytest.raises(StorageError, match="AWS_MAX_ATTEMPTS says how often"):
+        store.list()
+    proxy.faults = []
+    assert store.list() == ["warm"]
+
+
+def test_a_server_that_never_answers_costs_no_more_than_our_patience(faulty, monkeypatch):
+    monkeypatch.setattr("video_platform.stores.s3_requests.PATIENCE_S", 0.5)
+    store, proxy = faulty
+    for call in (lambda: store.put_if_absent("a", b"1"), lambda: store.read("warm"), store.list):
+        proxy.faults = ["stall"] * 5
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=r"no success within 0\.5 s"):
+            call()
+        assert time.monotonic() - start < 5
+
+
+def test_a_server_without_ranges_is_read_right(faulty, monkeypatch):
+    from s3fs import S3FileSystem
+
+    call = S3FileSystem._call_s3
+
+    async def without_ranges(self, method, *args, **kwargs):
+        kwargs.pop("Range", None)
+        return await call(self, method, *args, **kwargs)
+
+    store, _ = faulty
+    monkeypatch.setattr(S3FileSystem, "_call_s3", without_ranges)
+    assert store.read("warm", start=2, end=4) == b"23"
+    assert store.read("warm", start=7) == b"789"
+
+
+def test_an_upload_that_was_never_finished_is_found_and_discarded(s3_url):
+    from s3fs import S3FileSystem
+
+    store = open_store(s3_url)
+    bucket, prefix = store.backend.bucket, store.backend.prefix
+    client = S3FileSystem(skip_instance_cache=True)
+    for key in (f"{prefix}/data/shard", f"{prefix}-other/shard"):
+        client.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+    assert store.list() == []
+    ((name, begun_s),) = store.unfinished().items()
+    assert 1e9 < begun_s < store.clock() + 1
+    store.discard(name)
+    store.discard(name)
+    assert store.unfinished() == {}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from video_platform.batches.loader import Loader, Place
-from video_platform.batches.order import Order
+from video_platform.batches.order import Bucket, Order
 from video_platform.errors import VdpError
 from video_platform.training.checkpoint import Checkpoints
 from video_platform.training.config import TrainingConfig
@@ -136,9 +136,9 @@ def batches(knobs, *, rank=None, world=None):
     place = Place(
         rank=dist.get_rank() if rank is None else rank,
         world=dist.get_world_size() if world is None else world,
-        micro_batch_size=knobs.micro_batch_size,
     )
-    order = Order([range(12), range(12, 20)], batch_size=knobs.batch_size, seed=knobs.seed)
+    buckets = [Bucket(part, *knobs.sizes(1)) for part in (range(12), range(12, 20))]
+    order = Order(buckets, seed=knobs.seed)
     return Loader(Points(), order, torch.stack, place=place)
 
 
@@ -319,7 +319,28 @@ def ragged(folder):
         module(x).square().mean().backward()
         norm = nn.utils.get_total_norm([p.grad for p in module.parameters()])
         report[f"stage {stage}"] = abs(engine.last.grad_norm - float(norm)) / float(norm)
+        report[f"stage {stage} uneven"] = [uneven(engine, size) for size in (3, 1)]
     return report
+
+
+def uneven(engine, batch_size):
+    """Take a step of fewer or odd samples; return how far its gradient is from the whole batch's.
+
+    Of one sample the other rank has nothing, and goes along.
+    """
+
+    def load(rank, world):
+        order = Order([Bucket(range(12), batch_size, 2)], seed=1)
+        return Loader(Points(), order, torch.stack, place=Place(rank=rank, world=world)).load(0)
+
+    module = Network()
+    module.load_state_dict(engine.full_parameters())
+    for batch in load(dist.get_rank(), dist.get_world_size()):
+        engine.backward(loss_of(engine.module, batch), share=batch.share)
+    engine.step()
+    sum(loss_of(module, batch) * batch.share for batch in load(0, 1)).backward()
+    norm = float(nn.utils.get_total_norm([p.grad for p in module.parameters()]))
+    return abs(engine.last.grad_norm - norm) / norm
 
 
 def sigterm(folder):

@@ -7,14 +7,12 @@ from video_platform.training.config import TrainingConfig
 SIZES = {"steps": 10, "batch_size": 8, "micro_batch_size": 2}
 
 
-def test_accumulation_follows_from_the_number_of_workers():
-    config = TrainingConfig(**SIZES)
-    assert [config.accumulation(world) for world in (1, 2, 4)] == [4, 2, 1]
-
-
-def test_a_batch_that_does_not_divide_names_the_knobs():
-    with pytest.raises(ValueError, match="change batch_size, micro_batch_size or the number"):
-        TrainingConfig(**SIZES).accumulation(3)
+def test_batches_of_tokens_hold_more_of_what_is_small():
+    config = TrainingConfig(steps=1, batch_tokens=1000, micro_batch_tokens=300, batch_multiple=4)
+    assert [config.sizes(tokens) for tokens in (10, 30, 200, 5000)] == [
+        (100, 30), (32, 10), (4, 1), (4, 1),
+    ]  # fmt: skip
+    assert TrainingConfig(**SIZES).sizes(10) == (8, 2)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +20,10 @@ def test_a_batch_that_does_not_divide_names_the_knobs():
     [
         ({"zero_stage": 0, "precision": "bf16"}, "use zero_stage 1, 2 or 3, or precision fp32"),
         ({"zero_stage": 0, "offload_optimizer": "cpu"}, "needs zero_stage 1, 2 or 3"),
-        ({"micro_batch_size": 3}, "no multiple of micro_batch_size 3"),
+        ({"micro_batch_size": 9}, "a micro-batch of 9 is larger than its batch of 8"),
+        ({"batch_tokens": 9}, "batch_size, batch_tokens, micro_batch_size is given; give"),
+        ({"batch_size": None, "micro_batch_size": None}, "no size of a batch is given; give"),
+        ({"batch_multiple": 0}, "batch_multiple is at least 1"),
         ({"steps": 0}, "steps is at least 1"),
         ({"learning_rate": 0.0}, "learning_rate is above 0"),
         ({"ema_decay": 1.0}, r"ema_decay is in \[0, 1\) or null"),

@@ -120,6 +120,11 @@ def test_ragged_micro_batches_weigh_by_their_share(pair, stage):
     assert pair["ragged"][f"stage {stage}"] < 1e-6
 
 
+@pytest.mark.parametrize("stage", range(4))
+def test_ranks_share_batches_that_do_not_divide_and_one_goes_along_with_nothing(pair, stage):
+    assert max(pair["ragged"][f"stage {stage} uneven"]) < 1e-6
+
+
 def test_sigterm_on_one_rank_saves_and_stops_all(pair):
     report = pair["sigterm"]
     assert report["step"] == report["saved"] == 4

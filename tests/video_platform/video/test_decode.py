@@ -11,7 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from video_platform.errors import ConfigError, MediaError
 from video_platform.video.backends import BACKENDS, why_not_decord
-from video_platform.video.decode import choose_backend, decode
+from video_platform.video.decode import decode
 from video_platform.video.media import open_video
 
 needs_decord = pytest.mark.skipif(
@@ -217,17 +217,6 @@ def test_decord_is_not_trusted_with_a_file_that_is_cut_off(media, policy, limits
     data = media.video(noise, muxer={"movflags": "faststart"})
     with open_video(data[:-5000], limits) as video:
         assert why_not_decord(video, policy) == "it is cut off"
-
-
-@needs_decord
-def test_the_automatic_choice_takes_decord_where_it_can_skip(media, policy, limits):
-    data = media.video(media.grey(60), g="5")
-    for fps, name in [(10.0, "pyav"), (0.6, "decord")]:
-        with open_video(data, limits) as video:
-            assert choose_backend(video, changed(policy, fps=fps)) == name
-    sparse = changed(policy, frames=3, fps=0.5)
-    clip = decode(data, policy=sparse, limits=limits)
-    assert (clip.backend, media.seen(clip.frames)) == ("decord", [0, 20, 40])
 
 
 def test_an_unknown_backend_lists_the_known(media, policy, limits):

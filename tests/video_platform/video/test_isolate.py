@@ -55,6 +55,14 @@ def test_it_gives_what_a_call_in_this_process_gives(decoder, media, policy, tmp_
         assert decoder.probe(source) == probe(data, decoder.limits)
 
 
+def test_a_clip_may_begin_anywhere(decoder, media, policy):
+    data = media.video(media.grey(45), g="5")
+    clip = decoder.decode(data, policy, start_s=3.5)
+    assert media.seen(clip.frames) == [35, 36, 37, 38, 39]
+    assert clip.why
+    assert not clip.from_start
+
+
 def test_relative_paths_are_those_of_the_caller(decoder, media, tmp_path, monkeypatch):
     (tmp_path / "-clip.mp4").write_bytes(media.video(media.grey(3)))
     monkeypatch.chdir(tmp_path)
@@ -184,6 +192,30 @@ def test_the_process_does_not_outlive_a_parent_that_is_killed(media, tmp_path):
     assert not alive(pid)
 
 
+def test_no_thread_of_the_decoder_waits_for_python_to_log():
+    """At any other log level, closing a decoder with two threads may wait for ever."""
+    code = """if True:
+        import multiprocessing, os, threading
+        import av.logging
+        from video_platform.video import child
+        from video_platform.video.limits import MediaLimits
+        ours, theirs = multiprocessing.Pipe()
+        ours.send(MediaLimits())
+        thread = threading.Thread(target=lambda: (ours.recv(), ours.close()))
+        thread.start()
+        child.main(os.dup(theirs.fileno()))
+        print(av.logging.get_level())
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.stdout.split() == ["None"], ended.stderr
+
+
 def test_the_process_imports_nothing_heavy():
     code = "import sys, video_platform.video.child; print(*sys.modules)"
     modules = subprocess.run(
@@ -193,4 +225,5 @@ def test_the_process_imports_nothing_heavy():
         text=True,
         check=True,
     ).stdout.split()
-    assert not {"torch", "ray", "mlflow", "deepspeed", "decord"} & set(modules)
+    heavy = {"torch", "ray", "mlflow", "deepspeed", "decord", "scenedetect", "cv2", "scipy"}
+    assert not heavy & set(modules)

@@ -1,5 +1,6 @@
 """The picker against the sentence that defines it."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -10,14 +11,19 @@ from video_platform.video.picking import TOLERANCE_S, FramePicker
 from video_platform.video.policy import PixelPolicy
 
 
-def pick_all(times, stay_s, policy):
+def pick_all(times, stay_s, policy, start_s=0.0):
     """Walk a picker along frames and return the index that each frame of the clip shows."""
-    picker, shown = FramePicker(policy), []
-    for index, next_time in enumerate(times[1:]):
-        shown += [index] * picker.until(next_time)
+    tick = Fraction(1, math.lcm(*(time.denominator for time in times)))
+    ticks = [int(time / tick) for time in times]
+    picker, shown = FramePicker(policy, tick=tick, start_s=start_s), []
+    for index, next_time in enumerate(ticks[1:]):
+        foreseen = picker.needs(ticks[index], next_time)
+        repeats = picker.until(next_time)
+        assert foreseen == (repeats > 0)
+        shown += [index] * repeats
         if picker.full:
             return shown
-    return shown + [len(times) - 1] * picker.at_end(times[-1], stay_s)
+    return shown + [len(times) - 1] * picker.at_end(ticks[-1], stay_s)
 
 
 def on_screen(times, second):
@@ -35,9 +41,10 @@ def test_a_clip_shows_what_is_on_screen_at_its_times(seed):
     gaps = rng.integers(1, 200, 60)
     times = [Fraction(int(ms), 1000) for ms in np.cumsum(gaps) - gaps[0]]
     fps = int(rng.integers(1, 60))
-    frames = int(times[-1] * fps)
-    expected = [on_screen(times, Fraction(k, fps)) for k in range(frames)]
-    assert pick_all(times, Fraction(0), a_policy(frames, float(fps))) == expected
+    start = Fraction(int(rng.integers(0, 2000)), 1000)
+    frames = int((times[-1] - start) * fps)
+    expected = [on_screen(times, start + Fraction(k, fps)) for k in range(frames)]
+    assert pick_all(times, Fraction(0), a_policy(frames, float(fps)), float(start)) == expected
 
 
 def test_times_rounded_to_milliseconds_skip_and_repeat_nothing():
@@ -69,3 +76,15 @@ def test_a_last_frame_of_no_duration_still_appears():
 def test_a_short_video_can_hold_its_last_frame():
     times = [Fraction(0), Fraction(1, 10)]
     assert pick_all(times, Fraction(0), a_policy(4, 10.0, "repeat_last")) == [0, 1, 1, 1]
+
+
+def test_a_clip_that_would_begin_behind_the_end_is_rejected_even_if_it_may_hold():
+    times = [Fraction(0), Fraction(1, 10)]
+    with pytest.raises(MediaError, match=r"from 0\.3 s on"):
+        pick_all(times, Fraction(1, 10), a_policy(2, 10.0, "repeat_last"), 0.3)
+
+
+@pytest.mark.parametrize("start_s", [-0.1, float("nan"), float("inf")])
+def test_a_start_that_is_no_moment_is_refused(start_s):
+    with pytest.raises(ValueError, match="start_s"):
+        FramePicker(a_policy(2, 10.0), tick=Fraction(1, 10), start_s=start_s)

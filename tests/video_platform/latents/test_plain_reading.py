@@ -9,26 +9,13 @@ from tests.video_platform.latents.toy import POLICY, fill, record
 from video_platform.latents import open_cache, snapshot
 from video_platform.video.policy import ClipSize
 
-EXAMPLE = """\
-import json, pathlib, pyarrow
-from safetensors import safe_open
-
-root = pathlib.Path("outputs/shapes/cache")
-files = json.loads((root / "snapshots/1.json").read_text())["index"]
-names = (f"snapshots/data/{f['sha256'][:16]}.arrow" for f in (files["shards"], *files["rows"]))
-shards, rows, *_ = (pyarrow.ipc.open_file(str(root / name)).read_all() for name in names)
-for row in rows.to_pylist():  # id, caption, and of each tensor shard, offset, length, crc32, kind
-    with safe_open(root / shards["key"][row["mean"]["shard"]].as_py(), "pt") as shard:
-        name = next(name for name in shard.keys() if name.endswith(f"/{row['id']}/mean"))
-        print(row["id"], row["caption"], mean := shard.get_tensor(name))
-"""
 README = Path(__file__).parents[3] / "README.md"
 
 
 def shown() -> str:
-    """Return the block of the README that opens a cache, once it is there."""
+    """Return the block of the README that opens a cache."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    return next((block for block in blocks if "safe_open" in block), EXAMPLE)
+    return next(block for block in blocks if "safe_open" in block)
 
 
 def test_ten_lines_read_a_cache_with_two_libraries(tmp_path, monkeypatch, capsys):

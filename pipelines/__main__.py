@@ -32,7 +32,7 @@ def generate(
     frames: Annotated[int | None, typer.Option(help="Number of frames.")] = None,
     height: Annotated[int | None, typer.Option(help="Height in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Width in pixels.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="euler, heun, dpm++2m.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Name of a sampler, such as euler.")] = None,
     negative: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
 ) -> None:
     """Generate a clip from a prompt with a trained model; what is left out is the model's own."""

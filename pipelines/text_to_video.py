@@ -25,9 +25,11 @@ from pipelines.model_folder import ModelCard, ModelFolder
 from pipelines.pixels import to_frames
 from pipelines.request import Request, RequestError, Wish, settle
 from video_models.autoencoder.model import Autoencoder
-from video_models.diffusion.guidance import VelocityFunction, conditioned, guided
+from video_models.diffusion.guidance import VelocityFunction, conditioned
+from video_models.diffusion.guidance_rules import steered
 from video_models.diffusion.noise import initial_noise
 from video_models.diffusion.samplers import SAMPLERS
+from video_models.diffusion.stochastic import noise_of
 from video_models.diffusion.timesteps import sampling_grid
 from video_models.text.batch import TextBatch, pad_text
 from video_models.text.encoder import open_text_encoder
@@ -169,7 +171,7 @@ class TextToVideo:
     ) -> list[Clip]:
         noise = torch.stack([initial_noise(seed, request.latent_shape) for seed in seeds])
         velocity = self._velocity(prompts, negative, request)
-        frames = self._decode(self._sample(velocity, noise, request, on_step))
+        frames = self._decode(self._sample(velocity, noise, seeds, request, on_step))
         return [
             Clip(
                 frames=shown,
@@ -205,7 +207,7 @@ class TextToVideo:
         if self.transformer.config.guidance_embedding:
             scales = torch.full((len(prompts),), scale, device=weights.device)
             return conditioned(network, text, guidance=scales)
-        return guided(network, text, empty, scale)
+        return steered(network, text, empty, scale, request.sampling.guiding)
 
     def _encode(self, prompts: Sequence[str]) -> TextBatch:
         """Return the prompts' embeddings, each distinct prompt encoded once."""
@@ -214,7 +216,12 @@ class TextToVideo:
         return pad_text([known[prompt] for prompt in prompts], self.text_encoder.max_tokens)
 
     def _sample(
-        self, velocity: VelocityFunction, noise: Tensor, request: Request, on_step: OnStep | None
+        self,
+        velocity: VelocityFunction,
+        noise: Tensor,
+        seeds: Sequence[int],
+        request: Request,
+        on_step: OnStep | None,
     ) -> Tensor:
         """Return normalised latents."""
         sampling = request.sampling
@@ -226,6 +233,7 @@ class TextToVideo:
             callback=None
             if on_step is None
             else lambda index, _time, _x: on_step(index + 1, sampling.steps),
+            renoise=noise_of(seeds, request.latent_shape),
         )
 
     def _decode(self, latents: Tensor) -> list[NDArray[np.uint8]]:

@@ -6,6 +6,8 @@ Importing this file needs no torch, so that recipes stay light.
 from dataclasses import dataclass
 from typing import Literal
 
+from video_models.diffusion.guidance_config import GuidanceConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class TimestepConfig:
@@ -40,8 +42,11 @@ class SamplingConfig:
     steps: int = 32
     """Steps from noise to clip."""
 
-    guidance: float = 4.0
+    guidance: float = 7.5
     """Scale w of v_u + w (v_c - v_u); 1 is off and costs half."""
+
+    guiding: GuidanceConfig = GuidanceConfig()
+    """What tempers guidance at high scales."""
 
     shift: float = 1.0
     """Time shift of the sampling grid; above 1 spends more steps near noise."""

@@ -17,8 +17,14 @@ VelocityFunction = Callable[[Tensor, Tensor], Tensor]
 Network = Callable[..., Tensor]
 """`network(latents, t, text, *, text_mask, guidance)`, as `VideoTransformer` has it."""
 
+Scale = Tensor | float
+"""w, one number or one a sample, (B,)."""
 
-def guide(conditional: Tensor, unconditional: Tensor, scale: Tensor | float) -> Tensor:
+Combine = Callable[[Tensor, Tensor, Scale, Tensor, Tensor], Tensor]
+"""(v_c, v_u, w, x_t, t) -> guided velocity."""
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: Scale) -> Tensor:
     """Return v_u + w (v_c - v_u), w a number or one a sample, (B,).
 
     Ho & Salimans 2022, arXiv 2207.12598, equation 6, with its w + 1 as w.
@@ -26,6 +32,13 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: Tensor | float) -> 
     if isinstance(scale, Tensor):
         scale = scale.reshape(-1, *(1,) * (conditional.ndim - 1))
     return unconditional + scale * (conditional - unconditional)
+
+
+def extrapolated(
+    conditional: Tensor, unconditional: Tensor, scale: Scale, x: Tensor, t: Tensor
+) -> Tensor:
+    """Return `guide` of the first three: guidance as it is."""
+    return guide(conditional, unconditional, scale)
 
 
 def conditioned(
@@ -42,7 +55,12 @@ def conditioned(
 
 
 def guided(
-    network: Network, text: TextBatch, empty: TextBatch, scale: Tensor | float
+    network: Network,
+    text: TextBatch,
+    empty: TextBatch,
+    scale: Scale,
+    *,
+    combine: Combine = extrapolated,
 ) -> VelocityFunction:
     """Return the guided velocity: one call on both halves, or on the captions alone where w is 1.
 
@@ -51,6 +69,7 @@ def guided(
         text: captions (B).
         empty: what to steer away from, the empty or a negative caption; a batch of one, or of B.
         scale: w, one number or one a sample, (B,).
+        combine: how two velocities become one; see `guidance_rules`.
     """
     if not isinstance(scale, Tensor) and scale == 1:
         return conditioned(network, text)
@@ -60,6 +79,6 @@ def guided(
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         conditional, unconditional = both(torch.cat((x, x)), torch.cat((t, t))).chunk(2)
-        return guide(conditional, unconditional, scale)
+        return combine(conditional, unconditional, scale, x, t)
 
     return velocity

@@ -16,3 +16,8 @@ def generator_of(*key: int | str) -> Generator:
 def initial_noise(seed: int, shape: Sequence[int]) -> Tensor:
     """Return the noise that a clip of this seed starts from, (C, T, H, W) float32 on the CPU."""
     return torch.randn(*shape, generator=generator_of(seed, "noise"))
+
+
+def step_noise(seed: int, step: int, shape: Sequence[int]) -> Tensor:
+    """Return the fresh noise that a clip of this seed gets at a step of a stochastic sampler."""
+    return torch.randn(*shape, generator=generator_of(seed, "step", step))

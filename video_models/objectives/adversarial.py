@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from video_models.layers.embeddings import widen
+
 ADAPTIVE_EPSILON = 1e-4
 """Keeps the adaptive weight finite where the discriminator has no opinion."""
 
@@ -50,7 +52,7 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], video: Tensor) -
     video = video.detach().requires_grad_()
     score = discriminator(video).flatten(1).mean(1).sum()
     (gradient,) = torch.autograd.grad(score, video, create_graph=True)
-    return gradient.float().square().flatten(1).sum(1) / 2
+    return widen(gradient).square().flatten(1).sum(1) / 2
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, *, limit: float) -> Tensor:

@@ -5,13 +5,13 @@ Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jobs.latent_order import Part, Size, latent_order
 from jobs.recipe import Recipe, needed
 from video_models.autoencoder.model import Autoencoder
 from video_models.formats import fingerprint, open_autoencoder
@@ -20,9 +20,7 @@ from video_models.text.encoder import open_text_encoder
 from video_platform.batches.config import CacheShare
 from video_platform.batches.dataset import Joined
 from video_platform.batches.loader import Loader, MicroBatch, Place
-from video_platform.batches.mix import Mix
-from video_platform.batches.order import Bucket, Order
-from video_platform.batches.places import Places, portions, split, take
+from video_platform.batches.places import portions, split, take
 from video_platform.cluster import WorkerContext
 from video_platform.errors import ConfigError
 from video_platform.latents import Cache, Sample, check_matches, open_cache
@@ -47,18 +45,6 @@ class LatentBatch:
     """The captions."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Clips of one shape in one cache."""
-
-    cache: int
-    """Its number."""
-    tokens: int
-    """Positions of a latent, T x H x W."""
-    places: Places
-    """Where the clips are in all caches joined."""
-
-
 class LatentSource:
     """The caches of a recipe, checked against the autoencoder and the text encoder of the recipe.
 
@@ -76,6 +62,7 @@ class LatentSource:
 
     def __init__(self, recipe: Recipe) -> None:
         self._loading = loading = recipe.loader
+        self._image_share = recipe.image_share
         disk = DiskCache(loading.disk, loading.disk_bytes) if loading.disk else None
         shares = recipe.mix or (CacheShare(url=needed(recipe.cache, "cache", "training").url),)
         self.caches = [open_cache(s.url, snapshot=s.snapshot, disk=disk) for s in shares]
@@ -114,7 +101,7 @@ class LatentSource:
     def split(self, share: float, *, seed: int) -> tuple[list[Part], list[Part]]:
         """Split the clips into a held-out share and those to train on, shape by shape."""
         parts = [
-            Part(number, math.prod(bucket.shape[1:]), _moved(bucket.places, start))
+            Part(number, _size(bucket.shape), _moved(bucket.places, start))
             for number, (cache, start) in enumerate(zip(self.caches, self._starts(), strict=True))
             for bucket in cache.buckets
         ]
@@ -128,28 +115,27 @@ class LatentSource:
         return held_out, trained
 
     def loader(
-        self, chosen: Sequence[Part], config: TrainingConfig, context: WorkerContext
+        self,
+        chosen: Sequence[Part],
+        config: TrainingConfig,
+        context: WorkerContext,
+        *,
+        work: Callable[[Size], float] | None = None,
     ) -> Loader[Sample, LatentBatch]:
-        """Return this rank's loader over the chosen clips, by shape and cache."""
-        orders = [
-            Order(
-                [
-                    Bucket(part.places, *config.sizes(part.tokens))
-                    for part in chosen
-                    if part.cache == number
-                ],
-                seed=config.seed,
-            )
-            for number in range(len(self.caches))
-        ]
-        weights = [share.weight for share in self.shares]
+        """Return this rank's loader over the chosen clips; see `latent_order` for `work`."""
         content = {
             role: {"snapshot": cache.snapshot, "id": cache.snapshot_id}
             for role, cache in zip(self.snapshots, self.caches, strict=True)
         }
         return Loader(
             self._clips,
-            Mix(orders, weights=weights, seed=config.seed) if len(orders) > 1 else orders[0],
+            latent_order(
+                chosen,
+                weights=[share.weight for share in self.shares],
+                config=config,
+                image_share=self._image_share,
+                work=work,
+            ),
             self.collate,
             place=Place(rank=context.rank, world=context.world),
             config=self._loading,
@@ -205,6 +191,11 @@ class LatentSource:
             sizes=recipe.clips.sizes(pixels) if recipe.clips else [pixels.size],
             text={name: text_spec(name, identity=identity, stored=config.stored)},
         )
+
+
+def _size(shape: tuple[int, ...]) -> Size:
+    _, T, H, W = shape
+    return T, H, W
 
 
 def _moved(places: range, start: int) -> range:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jobs.latents import LatentBatch, LatentSource, Part
+from jobs.latent_order import Part
+from jobs.latents import LatentBatch, LatentSource
 from jobs.launch import Payload, TrainingJob, launch, made_by, platform, reporter, scribe
 from jobs.recipe import PretrainSection, Recipe, needed, sized
 from pipelines.model_folder import ClipDefaults, ModelCard, ModelFolder

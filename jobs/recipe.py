@@ -217,6 +217,10 @@ class Recipe:
     mix: tuple[CacheShare, ...] = ()
     """The caches that training reads, each for its share of the steps; all are made as `cache`
     says. Empty reads `cache` alone."""
+    image_share: float | None = None
+    """Share of the steps of `pretrain` and `distill` that are of pictures, clips of one latent
+    frame; with several `draws` of the draws. None takes pictures as often as the caches have
+    them."""
     fidelity: FidelityConfig = FidelityConfig()
     """How closely latents are looked at while they are made."""
     forecast: ForecastConfig = ForecastConfig()
@@ -240,6 +244,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check the names, and put the project folder where URLs name it."""
+        if self.image_share is not None and not 0 <= self.image_share <= 1:
+            raise ValueError(f"image_share = {self.image_share!r}; it must be in [0, 1]")
         _check_names([each.layer for each in self.text_encoders], self.layers)
         if self.model.text is not None and self.model.text not in self.texts:
             raise ValueError(

@@ -14,6 +14,12 @@ class ClusterConfig:
     """CPUs of a Ray started here; None takes all of the machine."""
     workers: int = 1
     """Training processes."""
+    min_workers: int | None = None
+    """Fewest training processes to go on with where machines are lost; as many run as there is room
+    for, up to `workers`. None always waits for all of them."""
+    resize_every_s: float = 600
+    """With `min_workers`, seconds between two looks for room for more of them. Growing costs the
+    work since the newest checkpoint."""
     cpus_per_worker: float = 1
     """CPUs, and so threads, of each training process."""
     gpus_per_worker: float = 0
@@ -22,21 +28,35 @@ class ClusterConfig:
     """How often the workers are started again after one of them dies; they go on from the newest
     checkpoint. -1 has no limit."""
     storage_path: str | None = None
-    """Folder for Ray Train's own notes, shared by all nodes; None is a private one on this machine,
-    enough where all workers run here."""
+    """Folder for Ray Train's own notes; None is a private one on this machine."""
     collective_timeout_s: float = 600
-    """How long a worker waits for the others before the run is given up."""
+    """How long a worker waits for the others before it fails."""
+    hang_timeout_s: float | None = 900
+    """How long a worker may make no progress before it says where it stands and is ended; None
+    never looks. A step, a checkpoint or one batch of a validation takes less."""
     worker_logs: bool = False
     """Repeat on the terminal what the workers print."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"workers is at least 1, not {self.workers!r}")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
+            raise ValueError(
+                f"min_workers is from 1 to workers = {self.workers}, or null, "
+                f"not {self.min_workers!r}"
+            )
         if self.num_cpus is not None and self.num_cpus < 1:
             raise ValueError(f"num_cpus is at least 1 or null, not {self.num_cpus!r}")
         if self.cpus_per_worker <= 0 or self.gpus_per_worker < 0:
             raise ValueError("cpus_per_worker is above 0 and gpus_per_worker is 0 or more")
         if self.max_failures < -1:
             raise ValueError(f"max_failures is -1 (no limit) or more, not {self.max_failures!r}")
-        if self.collective_timeout_s <= 0:
-            raise ValueError(f"collective_timeout_s is above 0, not {self.collective_timeout_s!r}")
+        for name in ("collective_timeout_s", "hang_timeout_s", "resize_every_s"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is above 0, not {value!r}")
+
+    @property
+    def fewest_workers(self) -> int:
+        """With how many training processes a run starts at the least."""
+        return self.workers if self.min_workers is None else self.min_workers

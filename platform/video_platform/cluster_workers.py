@@ -2,24 +2,25 @@
 
 A function `fn(payload, context)` runs in every worker with the process group open. What rank 0
 reports reaches the driver while it runs, rank 0's return value is the result, and the error that
-the driver sees is the one that a worker raised.
+the driver sees is the one that a worker raised. Workers that die or hang are started again, all
+together; an error that another attempt could only meet again ends the run at once.
 """
 
 import contextlib
 import dataclasses
 import logging
-import shutil
 import signal
-import tempfile
 import threading
-import traceback
-import uuid
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
 from video_platform.cluster_config import ClusterConfig
-from video_platform.errors import ClusterError, VdpError
+from video_platform.cluster_mailbox import Failure, open_mailbox
+from video_platform.cluster_trainer import fit, resources
+from video_platform.errors import ClusterError, WorkerDiedError
+from video_platform.training.attempt import Attempt
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -38,8 +39,15 @@ class WorkerContext:
     """Where it computes, as torch names it."""
     report: Callable[[Mapping[str, Any]], None]
     """Sends something small to the driver's `on_progress`; called on rank 0, it does not wait."""
-    should_stop: Callable[[], bool]
-    """Whether the driver asked the run to end at the next step boundary."""
+    stop_reason: Callable[[], str | None]
+    """Why the run should end at the next step boundary: SIGINT or SIGTERM, of the driver or of this
+    worker; None while it should not."""
+    attempt: Attempt = Attempt()
+    """Since when this is going on, and the watchdog."""
+
+    def should_stop(self) -> bool:
+        """Whether the run should end at the next step boundary."""
+        return self.stop_reason() is not None
 
 
 def run_workers(
@@ -61,15 +69,19 @@ def run_workers(
 
     Raises:
         VdpError: the first one that a worker raised.
-        ClusterError: a worker died or failed otherwise, or there is no room for the workers.
+        ClusterError: a worker died, hung or failed otherwise once more than `config.max_failures`,
+            or there is no room for the workers.
     """
     import ray
 
     _check_room(config)
-    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    mailbox = open_mailbox()
     failures: list[BaseException] = []
+    bundle = {
+        "fn": fn, "payload": payload, "config": config, "mailbox": mailbox, "began_s": time.time()
+    }  # fmt: skip
     thread = threading.Thread(
-        target=_fit, args=(fn, payload, config, mailbox, failures), name="ray-train", daemon=True
+        target=fit, args=(bundle, config, failures), name="ray-train", daemon=True
     )
     with _stop_on_signals(mailbox):
         thread.start()
@@ -79,177 +91,38 @@ def run_workers(
         thread.join()
     for progress in ray.get(mailbox.drain.remote(0.0)):
         on_progress(progress)
-    if failures:
-        raise _explain(failures[0], ray.get(mailbox.failures.remote()))
+    told: list[Failure] = ray.get(mailbox.failures.remote())
+    if failures or any(failure.final for failure in told):
+        raise explain(failures[0] if failures else None, told)
     result: R = ray.get(mailbox.result.remote())
     return result
 
 
-@dataclasses.dataclass(frozen=True)
-class _Failure:
-    """What one rank raised."""
-
-    rank: int
-    error: VdpError | None
-    """Where it is one of ours."""
-    text: str
-    """Its traceback."""
-
-
-class _Mailbox:
-    """An actor between workers and driver: progress, the result, failures, the stop flag."""
-
-    def __init__(self) -> None:
-        import asyncio
-
-        self._progress: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self._stop = asyncio.Event()
-        self._result: Any = None
-        self._failures: list[_Failure] = []
-
-    async def begin(self) -> None:
-        """Forget the failures of an earlier attempt."""
-        self._failures.clear()
-
-    async def report(self, progress: Mapping[str, Any]) -> None:
-        self._progress.put_nowait(progress)
-
-    async def drain(self, wait_s: float) -> list[Mapping[str, Any]]:
-        """Return what was reported; wait a little if there is nothing."""
-        import asyncio
-
-        items = []
-        if wait_s > 0 and self._progress.empty():
-            with contextlib.suppress(asyncio.TimeoutError):
-                items.append(await asyncio.wait_for(self._progress.get(), wait_s))
-        while not self._progress.empty():
-            items.append(self._progress.get_nowait())
-        return items
-
-    async def finish(self, result: Any) -> None:
-        self._result = result
-
-    async def result(self) -> Any:
-        return self._result
-
-    async def fail(self, failure: _Failure) -> None:
-        self._failures.append(failure)
-
-    async def failures(self) -> list[_Failure]:
-        """Return what ranks raised, the first one first; the others' often follows from it."""
-        return self._failures
-
-    async def stop(self) -> None:
-        self._stop.set()
-
-    async def until_stop(self) -> None:
-        await self._stop.wait()
-
-
-def _fit(
-    fn: Any, payload: Any, config: ClusterConfig, mailbox: Any, failures: list[BaseException]
-) -> None:
-    """Run Ray Train to its end, in a thread of the driver."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
-
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
-    private = tempfile.mkdtemp(prefix="vdp-ray-train-")
-    try:
-        _trainer_class()(
-            _run_on_worker,
-            train_loop_config={"fn": fn, "payload": payload, "config": config, "mailbox": mailbox},
-            torch_config=TorchConfig(timeout_s=int(config.collective_timeout_s)),
-            scaling_config=ScalingConfig(
-                num_workers=config.workers,
-                use_gpu=config.gpus_per_worker > 0,
-                resources_per_worker=_resources(config),
-            ),
-            # Ray silently resumes a run whose name was used before: no name is used twice.
-            run_config=RunConfig(
-                name=f"run-{uuid.uuid4().hex}",
-                storage_path=config.storage_path or private,
-                failure_config=FailureConfig(max_failures=config.max_failures),
-            ),
-        ).fit()
-    except BaseException as error:  # a thread's edge: raised again by run_workers
-        failures.append(error)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
-
-
-def _trainer_class() -> Any:
-    """Return Ray's trainer, without its cleaner where there is no dashboard.
-
-    The cleaner frees the resources of a driver that died, and asks the dashboard who is alive. A
-    Ray that was started here has none and ends with the driver: asking costs ten seconds a run.
-    """
-    import ray
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.callbacks.placement_group_callback import (
-        PlacementGroupCleanerCallback,
-    )
-
-    class PromptTrainer(TorchTrainer):  # type: ignore[misc]  # Ray is untyped here
-        def _create_default_callbacks(self) -> list[Any]:
-            callbacks = super()._create_default_callbacks()
-            return [c for c in callbacks if not isinstance(c, PlacementGroupCleanerCallback)]
-
-    node = ray._private.worker._global_node
-    return PromptTrainer if node is not None and not node.webui_url else TorchTrainer
-
-
-def _run_on_worker(bundle: Mapping[str, Any]) -> None:
-    """Call the function on one worker; pass on its result or its failure."""
-    import ray
-    import torch
-    from ray import train
-
-    config: ClusterConfig = bundle["config"]
-    mailbox = bundle["mailbox"]
-    if config.gpus_per_worker == 0:
-        torch.set_num_threads(max(1, int(config.cpus_per_worker)))
-    rank = train.get_context().get_world_rank()
-    if rank == 0:
-        ray.get(mailbox.begin.remote())
-    stopping = mailbox.until_stop.remote().future()
-    context = WorkerContext(
-        rank=rank,
-        world=train.get_context().get_world_size(),
-        device=str(train.torch.get_device()),
-        report=lambda progress: mailbox.report.remote(dict(progress)),
-        should_stop=stopping.done,
-    )
-    try:
-        result = bundle["fn"](bundle["payload"], context)
-    except BaseException as error:  # a process edge: noted for the driver, then raised again
-        ours = error if isinstance(error, VdpError) else None
-        ray.get(mailbox.fail.remote(_Failure(rank, ours, traceback.format_exc())))
-        raise
-    if rank == 0:
-        ray.get(mailbox.finish.remote(result))
-
-
-def _explain(error: BaseException, failures: Sequence[_Failure]) -> BaseException:
+def explain(error: BaseException | None, failures: Sequence[Failure]) -> BaseException:
     """Turn what Ray Train says into what went wrong.
 
     The first error of ours is the cause. A rank that Ray counts as failed and that told nothing has
     died, which explains what the others say.
+
+    Args:
+        error: what Ray Train raised, if it did.
+        failures: what ranks told, the first one first.
     """
     from ray.exceptions import RayActorError
 
-    ours = next((failure.error for failure in failures if failure.error is not None), None)
-    if ours is not None:
-        return ours
+    ours = next((failure for failure in failures if failure.error is not None), None)
+    if ours is not None and ours.error is not None:
+        log.error("worker %d: %s", ours.rank, ours.text)
+        return ours.error
     silent = getattr(error, "worker_failures", {}).keys() - {f.rank for f in failures}
     if silent or isinstance(getattr(error, "controller_failure", None), RayActorError):
-        return ClusterError(
+        return WorkerDiedError(
             "a training worker died: killed, out of memory or crashed; "
             "cluster.max_failures lets a run go on from its newest checkpoint"
         )
-    if not failures:
-        return ClusterError(f"training failed: {_last_line(error)}")
-    return ClusterError(f"training worker {failures[0].rank} failed:\n{failures[0].text}")
+    if failures:
+        return ClusterError(f"training worker {failures[0].rank} failed:\n{failures[0].text}")
+    return ClusterError(f"training failed: {_last_line(error)}")
 
 
 @contextlib.contextmanager
@@ -266,7 +139,7 @@ def _stop_on_signals(mailbox: Any) -> Iterator[None]:
             raise KeyboardInterrupt
         asked = True
         log.warning("stopping at the next step; once more to end at once")
-        mailbox.stop.remote()
+        mailbox.stop.remote(signal.Signals(number).name)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -276,25 +149,20 @@ def _stop_on_signals(mailbox: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _resources(config: ClusterConfig) -> dict[str, float]:
-    resources = {"CPU": float(config.cpus_per_worker)}
-    return resources | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})
-
-
 def _check_room(config: ClusterConfig) -> None:
     """Refuse what would wait for ever."""
     import ray
 
     there = ray.cluster_resources()
-    for name, each in _resources(config).items():
-        if each * config.workers > there.get(name, 0):
+    for name, each in resources(config).items():
+        if each * config.fewest_workers > there.get(name, 0):
             knob = f"{name.lower()}s_per_worker"
             raise ClusterError(
-                f"{config.workers} workers x {each:g} {name} do not fit into a cluster of "
+                f"{config.fewest_workers} workers x {each:g} {name} do not fit into a cluster of "
                 f"{there.get(name, 0):g} {name}; lower cluster.workers or cluster.{knob}"
             )
 
 
-def _last_line(error: BaseException) -> str:
+def _last_line(error: BaseException | None) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

@@ -1,7 +1,7 @@
 """Every error a user can meet, as one tree.
 
-    VdpError                 exit code 1; says what was given, what is allowed, which knob to turn
-    ├── ConfigError          exit code 2: a recipe, an override or a command-line argument
+    VdpError                 says what was given, what is allowed, which knob to turn
+    ├── ConfigError          a recipe, an override or a command-line argument
     ├── SourceError          a dataset that cannot be listed or read
     │   └── MediaError       one media file; carries a typed `reason`
     ├── StorageError         a store that is unreachable, refused or unsafe
@@ -9,19 +9,32 @@
     │   ├── StaleCacheError  made by another autoencoder, pixel policy or encode version
     │   └── CorruptCacheError  bytes that do not match their checksum
     ├── TrainingError        a run that cannot start or go on
-    │   └── CheckpointError  a checkpoint that is missing, torn or of another run
+    │   ├── CheckpointError  a checkpoint that is missing, torn or of another run
+    │   └── DivergedError    losses or gradients stay non-finite
     ├── TrackingError        MLflow
-    └── ClusterError         Ray
+    ├── ClusterError         Ray
+    │   ├── WorkerDiedError  a training worker was killed, or crashed
+    │   └── HungError        a training worker made no progress
+    ├── LeaseError           another driver works on the same run
+    └── PreemptedError       SIGTERM: the run has saved and goes on when started again
 
-The command line prints the message of a `VdpError` as one line and exits with its code; anything
-else is a defect and keeps its traceback.
+The command line prints the message of a `VdpError` as one line and exits with its code (`EXIT_CODES`);
+anything else is a defect and keeps its traceback.
 """
+
+from typing import ClassVar
 
 
 class VdpError(Exception):
-    """Any failure that the user can understand and mend."""
+    """Any failure that the user can understand and mend.
 
-    exit_code = 1
+    Attributes:
+        exit_code: of the command line.
+        passing: whether the same attempt, made again, may succeed with nothing changed.
+    """
+
+    exit_code: ClassVar[int] = 1
+    passing: ClassVar[bool] = False
 
 
 class ConfigError(VdpError):
@@ -54,6 +67,8 @@ class MediaError(SourceError):
 class StorageError(VdpError):
     """A store is unreachable, not allowed, or does not keep the promises that the cache needs."""
 
+    passing = True
+
 
 class CacheError(VdpError):
     """The latent cache cannot be used."""
@@ -75,9 +90,56 @@ class CheckpointError(TrainingError):
     """A checkpoint is missing, torn, or belongs to another run."""
 
 
+class DivergedError(TrainingError):
+    """Losses or gradients stay non-finite, whatever is skipped."""
+
+    exit_code = 16
+
+
 class TrackingError(VdpError):
     """The tracking server cannot be used."""
 
 
 class ClusterError(VdpError):
     """Ray cannot be reached, or a job on it failed."""
+
+    passing = True
+
+
+class WorkerDiedError(ClusterError):
+    """A training worker was killed, ran out of memory or crashed, once too often."""
+
+    exit_code = 17
+
+
+class HungError(ClusterError):
+    """A training worker made no progress, once too often."""
+
+    exit_code = 18
+
+
+class LeaseError(VdpError):
+    """Another driver works on the same run."""
+
+    exit_code = 19
+
+
+class PreemptedError(VdpError):
+    """The run was told to end by SIGTERM; it has saved, and goes on when started again."""
+
+    exit_code = 143
+    passing = True
+
+
+EXIT_CODES = {
+    0: "done",
+    1: "a failure that is told in one line",
+    ConfigError.exit_code: "wrong use: the recipe, an override or an argument",
+    DivergedError.exit_code: "training diverged: non-finite losses or gradients after all rewinds",
+    WorkerDiedError.exit_code: "a training worker died once more than cluster.max_failures",
+    HungError.exit_code: "training made no progress for cluster.hang_timeout_s, as often",
+    LeaseError.exit_code: "another driver works on the same run",
+    130: "interrupted by Ctrl-C; the same command goes on",
+    PreemptedError.exit_code: "ended by SIGTERM after saving; the same command goes on",
+}
+"""What the command line's exit codes mean; whoever starts runs unattended decides by them."""

@@ -31,7 +31,8 @@ class WideLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b, in float32 or wider."""
-        with torch.autocast(x.device.type, enabled=False):
+        kind = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
+        with torch.autocast(kind, enabled=False):
             bias = None if self.bias is None else widen(self.bias)
             return F.linear(widen(x), widen(self.weight), bias)
 

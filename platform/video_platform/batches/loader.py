@@ -19,7 +19,8 @@ from typing import Any, Generic, TypeVar
 
 from video_platform.batches.config import LoaderConfig
 from video_platform.batches.dataset import Dataset, Remembered
-from video_platform.batches.order import Ordered, rank_slots
+from video_platform.batches.order import Ordered
+from video_platform.batches.split import Load, measure, split
 from video_platform.errors import CheckpointError
 from video_platform.latents.spec import differences
 
@@ -43,6 +44,8 @@ class MicroBatch(Generic[B]):
     """Part of the global batch that this is: over all ranks the shares of a step add up to 1, and
     each sample of it weighs the same. 0 where a rank has no sample left and goes along with one
     that is another's, since all ranks must take equally many micro-batches."""
+    load: Load | None = None
+    """How much its step is, and how well that is shared out over the ranks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ class Loader(Generic[S, B]):
         collate: turns the samples of a micro-batch into what the network is given.
         place: this rank's part.
         config: how far to read ahead and what to keep in memory.
+        pack_tokens: most tokens of a micro-batch of samples of any shapes; None keeps shapes apart.
         content: what the dataset is, as JSON; a run goes on with the same only.
     """
 
@@ -75,6 +79,7 @@ class Loader(Generic[S, B]):
         *,
         place: Place,
         config: LoaderConfig | None = None,
+        pack_tokens: int | None = None,
         content: Mapping[str, Any] | None = None,
     ) -> None:
         self._config = config or LoaderConfig()
@@ -82,6 +87,7 @@ class Loader(Generic[S, B]):
         self._order = order
         self._collate = collate
         self._place = place
+        self._pack_tokens = pack_tokens
         self._content = dict(content or {})
         self._next = 0
 
@@ -107,26 +113,25 @@ class Loader(Generic[S, B]):
 
     def load(self, step: int, readers: Executor | None = None) -> list[MicroBatch[B]]:
         """Read this rank's micro-batches of one step, by the threads of `readers` if given."""
-        batch = self._order.batch(step)
-        size, first = len(batch.indices), step * self._order.stride
-        parts = rank_slots(
-            batch_size=size,
-            micro_batch_size=batch.bucket.micro_batch_size,
-            rank=self._place.rank,
-            world=self._place.world,
-        )
-        shown = [part or range(part.start % size, part.start % size + 1) for part in parts]
-        indices = [batch.indices[slot] for slots in shown for slot in slots]
+        batch, first = self._order.batch(step), step * self._order.stride
+        indices, buckets = batch.indices, batch.buckets
+        parts = split(batch, world=self._place.world, pack_tokens=self._pack_tokens)
+        load = measure(batch, parts, pack_tokens=self._pack_tokens)
+        mine = parts[self._place.rank]
+        cheapest = min(range(len(indices)), key=lambda slot: buckets[slot].cost)
+        shown = [part or (cheapest,) for part in mine]
+        wanted = [indices[slot] for slots in shown for slot in slots]
         read = self._dataset.__getitem__
-        samples = iter([*(readers.map(read, indices) if readers else map(read, indices))])
+        samples = iter([*(readers.map(read, wanted) if readers else map(read, wanted))])
         return [
             MicroBatch(
                 data=self._collate([next(samples) for _ in slots]),
-                indices=tuple(batch.indices[slot] for slot in slots),
+                indices=tuple(indices[slot] for slot in slots),
                 positions=tuple(first + slot for slot in slots),
-                share=len(part) / size,
+                share=len(part) / len(indices),
+                load=load,
             )
-            for part, slots in zip(parts, shown, strict=True)
+            for part, slots in zip(mine, shown, strict=True)
         ]
 
     def steps(self, start: int | None = None) -> Generator[list[MicroBatch[B]]]:

@@ -22,6 +22,8 @@ from video_platform.batches.permutation import Permutation
 LONGEST_WINDOW = 10_000
 """Most steps in which the proportions have to come out."""
 
+Weight = float | fractions.Fraction
+
 
 class Mix:
     """The endless sequence of global batches of several datasets.
@@ -35,7 +37,7 @@ class Mix:
         ValueError: the weights have no short window.
     """
 
-    def __init__(self, orders: Sequence[Ordered], *, weights: Sequence[float], seed: int) -> None:
+    def __init__(self, orders: Sequence[Ordered], *, weights: Sequence[Weight], seed: int) -> None:
         self._orders, self._seed = list(orders), seed
         self._counts = window_counts(weights)
         self._ends = [*itertools.accumulate(self._counts)]
@@ -62,7 +64,7 @@ class Mix:
         return {"seed": self._seed, "mix": parts}
 
 
-def window_counts(weights: Sequence[float]) -> list[int]:
+def window_counts(weights: Sequence[Weight]) -> list[int]:
     """Return the smallest whole numbers in the proportion of some weights.
 
     Raises:

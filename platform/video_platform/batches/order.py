@@ -1,8 +1,9 @@
 """Which samples make up which step: pure functions of the seed, never of a rank or of history.
 
 The unit of order is the global batch. All its samples come from one bucket, so that they share one
-shape and cost the same; it is split over ranks and micro-batches afterwards. So the same samples
-meet the same step on one rank or eight, and after a resume.
+shape and cost the same, or from as many buckets as it has draws (`Merged`); it is split over ranks
+and micro-batches afterwards (`split.py`). So the same samples meet the same step on one rank or
+eight, and after a resume.
 
 An epoch visits every sample. Where a bucket does not divide into whole batches its last batch is
 filled up with samples that the epoch has shown already: nothing is dropped and no batch is ragged.
@@ -10,7 +11,6 @@ Nothing is listed: an order over any number of samples opens at once.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -31,6 +31,15 @@ class Bucket:
     micro_batch_size: int
     """Most samples that a worker sends through the network at once; decides nothing of the order.
     """
+    tokens: int = 1
+    """Positions that one sample has in the network."""
+    work: float | None = None
+    """What one sample takes, relative to those of other buckets; None is its tokens."""
+
+    @property
+    def cost(self) -> float:
+        """What one sample takes, relative to those of other buckets."""
+        return self.tokens if self.work is None else self.work
 
     @property
     def batches(self) -> int:
@@ -39,13 +48,31 @@ class Bucket:
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
-    """The samples of a step, in the order of their slots."""
+class Draw:
+    """Samples of one bucket that are drawn at once."""
 
     bucket: Bucket
     """Where they are from."""
     indices: tuple[int, ...]
     """Their indices in the dataset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The samples of a step, in the order of their slots."""
+
+    draws: tuple[Draw, ...]
+    """Those of the first draw have the first slots, and so on."""
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Index in the dataset of the sample in each slot."""
+        return tuple(index for draw in self.draws for index in draw.indices)
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """Bucket of the sample in each slot."""
+        return tuple(draw.bucket for draw in self.draws for _ in draw.indices)
 
 
 class Ordered(Protocol):
@@ -99,7 +126,7 @@ class Order:
         first = int(place - self._ends[number] + bucket.batches) * bucket.batch_size
         slots = np.arange(first, first + bucket.batch_size) % len(bucket.places)
         shuffled = Permutation(len(bucket.places), self._seed, epoch, number)(slots)
-        return Batch(bucket, tuple(take(bucket.places, shuffled).tolist()))
+        return Batch((Draw(bucket, tuple(take(bucket.places, shuffled).tolist())),))
 
     def describe(self) -> dict[str, Any]:
         """Return everything that the sequence follows from, as JSON."""
@@ -110,18 +137,27 @@ class Order:
         return {"seed": self._seed, "buckets": buckets}
 
 
-def rank_slots(*, batch_size: int, micro_batch_size: int, rank: int, world: int) -> list[range]:
-    """Return which slots of a global batch a rank takes, one range a micro-batch.
+class Merged:
+    """Batches that each are several in a row of another order: a step of several shapes.
 
-    Ranks take neighbouring slots in turn, equally many or one less; every rank takes equally many
-    micro-batches. Where there are fewer slots than that, a range is empty.
+    Args:
+        order: of the small batches.
+        draws: how many make up one.
     """
-    largest = -(-batch_size // world)
-    count = -(-largest // micro_batch_size)
-    return _cut(_cut(range(batch_size), world)[rank], count)
 
+    def __init__(self, order: Ordered, draws: int) -> None:
+        self._order, self._draws = order, draws
 
-def _cut(slots: range, parts: int) -> list[range]:
-    """Cut a range into parts that differ by one at most."""
-    marks = [len(slots) * part // parts for part in range(parts + 1)]
-    return [slots[before:after] for before, after in itertools.pairwise(marks)]
+    @property
+    def stride(self) -> int:
+        """Slots that a step has at most."""
+        return self._draws * self._order.stride
+
+    def batch(self, step: int) -> Batch:
+        """Return the samples of a step."""
+        numbers = range(step * self._draws, (step + 1) * self._draws)
+        return Batch(tuple(d for number in numbers for d in self._order.batch(number).draws))
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that the sequence follows from, as JSON."""
+        return {"draws": self._draws, **self._order.describe()}

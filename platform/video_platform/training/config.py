@@ -9,6 +9,7 @@ BATCH_SIZES = (
     "batch_tokens",
     "micro_batch_tokens",
     "batch_multiple",
+    "draws",
 )
 """Knobs that say how many samples are trained on at once."""
 
@@ -33,6 +34,13 @@ class TrainingConfig:
     batch_multiple: int = 1
     """With `batch_tokens`, batches are of a multiple of so many samples, at least of one. A
     multiple of the number of workers gives each the same work."""
+    draws: int = 1
+    """From how many shapes a batch is put together: each draw is of one shape and gives an equal
+    part of the batch, so that pictures and clips, small and large meet in one update."""
+    pack: bool = False
+    """With `batch_tokens` and several draws, lay samples of different shapes one behind the other
+    in a micro-batch, each attending to itself alone, until it holds `micro_batch_tokens`; so all
+    workers have about the same to do. False keeps a micro-batch to one shape."""
     seed: int = 0
     """Root of every random draw: order of samples, noise, timesteps, dropout, initial weights."""
 
@@ -116,28 +124,42 @@ class TrainingConfig:
         if self.zero_stage == 0 and self.offload_optimizer != "none":
             raise ValueError("offload_optimizer cpu needs zero_stage 1, 2 or 3")
 
-    def sizes(self, tokens: int) -> tuple[int, int]:
-        """Return how many samples of so many tokens are in a batch, and most in a micro-batch."""
+    def sizes(self, tokens: int, *, draws: int = 1) -> tuple[int, int]:
+        """Return how many samples of so many tokens are in a batch, and most in a micro-batch.
+
+        Args:
+            tokens: positions of a sample.
+            draws: into how many the batch is divided; the samples are those of one.
+        """
         if self.batch_size is not None and self.micro_batch_size is not None:
-            return self.batch_size, self.micro_batch_size
+            return self.batch_size // draws, self.micro_batch_size
         assert self.batch_tokens and self.micro_batch_tokens, "checked before"  # noqa: S101
-        multiples = self.batch_tokens // (tokens * self.batch_multiple)
+        multiples = self.batch_tokens // draws // (tokens * self.batch_multiple)
         return max(multiples, 1) * self.batch_multiple, max(self.micro_batch_tokens // tokens, 1)
 
     def _check_batch(self) -> None:
         """Accept samples or tokens, for batch and micro-batch alike."""
-        given = {name for name in BATCH_SIZES if getattr(self, name) is not None}
+        knobs = {"batch_multiple", "draws"}
+        given = {name for name in BATCH_SIZES if getattr(self, name) is not None} - knobs
         allowed = {"batch_size", "micro_batch_size"}, {"batch_tokens", "micro_batch_tokens"}
-        if given - {"batch_multiple"} not in allowed:
+        if given not in allowed:
             raise ValueError(
-                f"{', '.join(sorted(given - {'batch_multiple'})) or 'no size of a batch'} is "
-                "given; give batch_size and micro_batch_size, or batch_tokens and "
-                "micro_batch_tokens"
+                f"{', '.join(sorted(given)) or 'no size of a batch'} is given; give batch_size and "
+                "micro_batch_size, or batch_tokens and micro_batch_tokens"
             )
         whole = self.batch_size or self.batch_tokens or 0
         part = self.micro_batch_size or self.micro_batch_tokens or 0
         if part > whole:
             raise ValueError(f"a micro-batch of {part} is larger than its batch of {whole}")
+        if (self.batch_size or 0) % self.draws:
+            raise ValueError(
+                f"batch_size = {whole} is not in {self.draws} equal draws; make it a multiple"
+            )
+        if self.pack and (self.batch_tokens is None or self.draws == 1):
+            raise ValueError(
+                "pack lays samples of different shapes behind each other: it needs batch_tokens and "
+                "micro_batch_tokens, and draws of 2 or more"
+            )
 
 
 def _at_least_one(name: str, value: int | None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from video_platform.batches.order import Bucket, Order, rank_slots
+from video_platform.batches.order import Bucket, Merged, Order
 
 sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), min_size=1, max_size=4)
 seeds = st.integers(0, 2**40)
@@ -34,8 +34,9 @@ def test_an_epoch_shows_every_sample_in_full_batches_of_one_bucket(sizes, seed, 
     assert {*shown} == {*range(sum(size for size, _ in sizes))}
     assert len(shown) == sum(-(-size // batch_size) * batch_size for size, batch_size in sizes)
     for batch in batches:
-        assert len(batch.indices) == batch.bucket.batch_size
-        assert {*batch.indices} <= {*batch.bucket.places}
+        (bucket,) = {*batch.buckets}
+        assert len(batch.indices) == bucket.batch_size
+        assert {*batch.indices} <= {*bucket.places}
 
 
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 9), seed=seeds)
@@ -47,21 +48,16 @@ def test_only_the_filling_of_a_last_batch_repeats_a_sample(size, batch_size, see
     assert repeats == filling
 
 
-@given(batch_size=st.integers(1, 40), world=st.integers(1, 9), micro_batch_size=st.integers(1, 9))
-def test_ranks_split_any_batch_without_gap_or_overlap_in_equally_many_steps(
-    batch_size, world, micro_batch_size
-):
-    taken = [
-        rank_slots(batch_size=batch_size, micro_batch_size=micro_batch_size, rank=rank, world=world)
-        for rank in range(world)
-    ]
-    assert [s for ranks in taken for slots in ranks for s in slots] == list(range(batch_size))
-    assert len({len(ranks) for ranks in taken}) == 1
-    assert max(len(slots) for ranks in taken for slots in ranks) <= micro_batch_size
-    loads = [sum(map(len, ranks)) for ranks in taken]
-    assert max(loads) - min(loads) <= 1
-    if batch_size % (world * micro_batch_size) == 0:
-        assert {len(slots) for ranks in taken for slots in ranks} == {micro_batch_size}
+@given(sizes=sizes, seed=seeds, draws=st.integers(1, 5), step=st.integers(0, 50))
+def test_a_batch_of_several_draws_is_those_batches_one_behind_the_other(sizes, seed, draws, step):
+    order = Order(buckets_of(sizes), seed=seed)
+    merged = Merged(order, draws)
+    batch = merged.batch(step)
+    alone = [order.batch(number) for number in range(step * draws, (step + 1) * draws)]
+    assert batch.indices == tuple(index for each in alone for index in each.indices)
+    assert batch.buckets == tuple(bucket for each in alone for bucket in each.buckets)
+    assert len(batch.indices) <= merged.stride
+    assert merged.describe() == {"draws": draws, **order.describe()}
 
 
 def test_epochs_differ_and_a_seed_repeats_them():

@@ -13,6 +13,8 @@ def test_batches_of_tokens_hold_more_of_what_is_small():
         (100, 30), (32, 10), (4, 1), (4, 1),
     ]  # fmt: skip
     assert TrainingConfig(**SIZES).sizes(10) == (8, 2)
+    assert config.sizes(10, draws=4) == (24, 30)
+    assert TrainingConfig(**SIZES).sizes(10, draws=4) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,8 @@ def test_batches_of_tokens_hold_more_of_what_is_small():
         ({"batch_tokens": 9}, "batch_size, batch_tokens, micro_batch_size is given; give"),
         ({"batch_size": None, "micro_batch_size": None}, "no size of a batch is given; give"),
         ({"batch_multiple": 0}, "batch_multiple is at least 1"),
+        ({"draws": 3}, "batch_size = 8 is not in 3 equal draws"),
+        ({"draws": 2, "pack": True}, "it needs batch_tokens and micro_batch_tokens, and draws"),
         ({"steps": 0}, "steps is at least 1"),
         ({"learning_rate": 0.0}, "learning_rate is above 0"),
         ({"ema_decay": 1.0}, r"ema_decay is in \[0, 1\) or null"),

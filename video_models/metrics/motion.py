@@ -71,13 +71,13 @@ def optical_flow(video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     _check_frames(video, 2)
     B, _, T, H, W = video.shape
-    gray = video.double().mean(dim=1)  # (B, T, H, W)
+    gray = video.float().mean(dim=1)  # (B, T, H, W)
     one, other = (x.reshape(B * (T - 1), 1, H, W) for x in (gray[:, :-1], gray[:, 1:]))
     levels = [(one, other)]
     while min(levels[-1][0].shape[-2:]) >= 2 * COARSEST:
         one, other = (_halved(x) for x in levels[-1])
         levels.append((one, other))
-    flow = torch.zeros(B * (T - 1), 2, *levels[-1][0].shape[-2:], dtype=torch.float64)
+    flow = torch.zeros(B * (T - 1), 2, *levels[-1][0].shape[-2:], dtype=torch.float32)
     flow = flow.to(video.device)
     for one, other in reversed(levels):
         size = one.shape[-2:]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jobs import evaluate_autoencoder
+from jobs.clip_scores import Scores
 from jobs.evaluation_autoencoder_results import AutoencoderEvaluation
 from jobs.evaluation_bench import Bench, file_bench, shapes_bench
 from jobs.evaluation_config import EvaluationConfig
@@ -26,7 +27,9 @@ from jobs.evaluation_results import (
     JudgedClip,
     as_metrics,
     differences,
+    looks,
     rates,
+    verdicts,
     write_results,
 )
 from jobs.progress import OnProgress, progress
@@ -112,10 +115,11 @@ def evaluate(
         shutil.rmtree(folder / part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     judged: list[JudgedClip] = []
+    scores: dict[str, Scores] = {}
     timed: list[Contender] = []
     with progress("evaluate", len(contenders) * len(bench.questions) * config.seeds) as told:
         for contender, model in opened(contenders):
-            clips, seconds = compete(
+            clips, scores[contender.name], seconds = compete(
                 contender,
                 model,
                 bench,
@@ -135,6 +139,8 @@ def evaluate(
         reconstructions=tuple(reconstruct(models, bench, config)),
         measured_on=config.measure,
         level=config.level,
+        looks=looks(scores, level=config.level, resamples=config.resamples),
+        verdicts=verdicts(scores, pairs, timed),
     )
     write_results(result)
     write_report(result, shown=config.shown)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.evaluation_config import EvaluationConfig
+from jobs.evaluation_results import ALL
 from video_platform.errors import ConfigError
 from video_platform.shapes.program import Program
 from video_platform.shapes.world import WorldConfig
@@ -25,8 +26,9 @@ Frames = NDArray[np.uint8]
 Judge = Callable[[Frames, Any], Mapping[str, bool]]
 """Given frames (T, H, W, 3) and what they should show, says what is right, by attribute."""
 
-ALL, TRAINED, WITHHELD = "all", "trained", "withheld"
-"""Splits: prompts of one kind, or of combinations that training showed or withheld."""
+TRAINED, WITHHELD = "trained", "withheld"
+"""Splits: prompts of combinations that training showed or withheld; `ALL` where there is one kind.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

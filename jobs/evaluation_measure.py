@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jobs.clip_scores import ClipScore, Key, score_clip
 from jobs.evaluation_bench import Bench, Frames
 from jobs.evaluation_config import EvaluationConfig
 from jobs.evaluation_results import Contender, JudgedClip, Measure
@@ -47,18 +48,19 @@ def compete(
     config: EvaluationConfig,
     folder: Path,
     on_clips: Callable[[int], None] = lambda done: None,
-) -> tuple[list[JudgedClip], float]:
+) -> tuple[list[JudgedClip], dict[Key, ClipScore], float]:
     """Generate, write and judge every clip of a contender.
 
     Clip `number` of prompt `index` has seed `first_seed + index * seeds + number`, the same for
     every contender, and no seed comes twice.
 
     Returns:
-        The clips, and the seconds that generating one took.
+        The clips, what they look like, and the seconds that generating one took.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", contender.name.lower())
     asked = [index for index in range(len(bench.questions)) for _ in range(config.seeds)]
     judged: list[JudgedClip] = []
+    scores: dict[Key, ClipScore] = {}
     shown: dict[int, Frames] = {}
     seconds = 0.0
     for start in range(0, len(asked), config.batch_size):
@@ -77,14 +79,16 @@ def compete(
                 if config.measure == "mp4"
                 else clip.frames
             )
-            judged.append(_judged(contender, bench, index, seed=seed, file=file, seen=seen))
+            marks = bench.judge(seen, bench.questions[index].expected) if bench.judge else {}
+            scores[index, seed] = score = score_clip(seen, marks)
+            judged.append(_judged(contender, bench, index, seed=seed, file=file, score=score))
         on_clips(len(judged))
     _write_sheet(folder / "sheets" / f"{slug}.png", shown, bench)
-    return judged, seconds / len(asked)
+    return judged, scores, seconds / len(asked)
 
 
 def _judged(
-    contender: Contender, bench: Bench, index: int, *, seed: int, file: str, seen: Frames
+    contender: Contender, bench: Bench, index: int, *, seed: int, file: str, score: ClipScore
 ) -> JudgedClip:
     question = bench.questions[index]
     return JudgedClip(
@@ -94,7 +98,8 @@ def _judged(
         split=question.split,
         seed=seed,
         file=file,
-        marks=dict(bench.judge(seen, question.expected)) if bench.judge else {},
+        marks=dict(score.marks),
+        looks={"saturation": score.saturation, "motion": score.motion},
     )
 
 

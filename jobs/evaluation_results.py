@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.clip_scores import Scores, diversity
+from jobs.verdict import Verdict, judge
 from video_models.metrics.intervals import Interval, bootstrap_mean, rate_interval
+
+ALL = "all"
+"""The split of all prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ class JudgedClip:
     """The mp4 file, relative to the evaluation's folder."""
     marks: Mapping[str, bool] = field(default_factory=dict)
     """What is right about it, by attribute."""
+    looks: Mapping[str, float] = field(default_factory=dict)
+    """What needs no detector: its saturation and its motion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,20 @@ class Measure:
     """Clips, or pairs of clips, that it was measured on."""
     interval: Interval
     """The number and its bounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentVerdict:
+    """Whether a student is fit to replace its teacher."""
+
+    student: str
+    """Who was judged."""
+    teacher: str
+    """Against whom."""
+    hurried: str | None
+    """The teacher at the student's steps, where it was judged too."""
+    verdict: Verdict
+    """What came of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +119,10 @@ class EvaluationResult:
     """`mp4` or `raw`: which frames the judge saw."""
     level: float
     """Confidence of all intervals."""
+    looks: tuple[Measure, ...] = ()
+    """Saturation, motion and diversity, by contender."""
+    verdicts: tuple[StudentVerdict, ...] = ()
+    """One for each student."""
 
 
 def rates(clips: Sequence[JudgedClip], *, level: float) -> tuple[Measure, ...]:
@@ -159,6 +184,62 @@ def differences(
     return tuple(measures)
 
 
+def looks(scores: Mapping[str, Scores], *, level: float, resamples: int) -> tuple[Measure, ...]:
+    """Return saturation, motion and diversity of every contender, prompts as groups.
+
+    Args:
+        scores: of each contender's clips, by its name.
+        level: confidence.
+        resamples: bootstrap draws.
+    """
+    measures = []
+    for name, clips in scores.items():
+        prompts = [prompt for prompt, _ in clips]
+        spread = diversity(clips)
+        columns = {
+            "saturation": ([clip.saturation for clip in clips.values()], prompts),
+            "motion": ([clip.motion for clip in clips.values()], prompts),
+            "diversity": (list(spread.values()), list(spread)),
+        }
+        for what, (values, groups) in columns.items():
+            if values:
+                interval = bootstrap_mean(values, groups, level=level, resamples=resamples)
+                measures.append(
+                    Measure(
+                        contender=name, split=ALL, name=what, clips=len(clips), interval=interval
+                    )
+                )
+    return tuple(measures)
+
+
+def verdicts(
+    scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]], contenders: Sequence[Contender]
+) -> tuple[StudentVerdict, ...]:
+    """Judge each student against its teacher, and against that teacher at the student's steps.
+
+    Args:
+        scores: of each contender's clips, by its name.
+        pairs: (student, teacher) by name; a teacher may run at several numbers of steps.
+        contenders: the models.
+    """
+    steps = {contender.name: contender.steps for contender in contenders}
+    found = []
+    for student in dict.fromkeys(name for name, _ in pairs):
+        teachers = [teacher for name, teacher in pairs if name == student]
+        teacher = max(teachers, key=steps.__getitem__)
+        hurried = next((t for t in teachers if t != teacher), None)
+        few = None if hurried is None else scores[hurried]
+        found.append(
+            StudentVerdict(
+                student=student,
+                teacher=teacher,
+                hurried=hurried,
+                verdict=judge(scores[student], scores[teacher], few),
+            )
+        )
+    return tuple(found)
+
+
 def _by_table(
     clips: Sequence[JudgedClip],
 ) -> dict[tuple[str, str], list[JudgedClip]]:
@@ -185,11 +266,13 @@ def find(
 def as_metrics(result: EvaluationResult) -> dict[str, float]:
     """Return every number under a name fit for a tracking server."""
     named = {}
-    for measure in (*result.rates, *result.differences, *result.reconstructions):
+    for measure in (*result.rates, *result.differences, *result.reconstructions, *result.looks):
         who = measure.contender + (f" minus {measure.against}" if measure.against else "")
         named[f"{who}/{measure.split}/{measure.name}"] = measure.interval.value
     for contender in result.contenders:
         named[f"{contender.name}/seconds_per_clip"] = contender.seconds_per_clip
+    for each in result.verdicts:
+        named[f"{each.student}/passed"] = float(each.verdict.passed)
     return named
 
 
@@ -203,7 +286,7 @@ def write_results(result: EvaluationResult) -> None:
         writer.writerow(
             ("table", "model", "against", "prompts", "measure", "clips", "value", "low", "high")
         )
-        for table in ("rates", "differences", "reconstructions"):
+        for table in ("rates", "differences", "reconstructions", "looks"):
             for m in getattr(result, table):
                 numbers = (f"{x:.4f}" for x in (m.interval.value, m.interval.low, m.interval.high))
                 writer.writerow((table, m.contender, m.against, m.split, m.name, m.clips, *numbers))

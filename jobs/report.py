@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.evaluation_bench import ALL, TRAINED, WITHHELD
-from jobs.evaluation_results import EvaluationResult, JudgedClip, Measure, find
+from jobs.evaluation_bench import TRAINED, WITHHELD
+from jobs.evaluation_results import ALL, EvaluationResult, JudgedClip, Measure, StudentVerdict, find
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -200,6 +200,14 @@ def results_table(result: EvaluationResult) -> "Table":
     return table
 
 
+def verdict_lines(each: StudentVerdict) -> str:
+    """Return what a terminal says of a student."""
+    if each.verdict.passed:
+        return f"[green]{each.student} passes[/green] against {each.teacher}"
+    reasons = "\n".join(f"  {reason}" for reason in each.verdict.reasons)
+    return f"[red]{each.student} fails[/red] against {each.teacher}\n{reasons}"
+
+
 def show(result: EvaluationResult) -> None:
     """Print the table and where everything is."""
     from rich.console import Console
@@ -207,4 +215,6 @@ def show(result: EvaluationResult) -> None:
     console = Console()
     if result.rates:
         console.print(results_table(result))
+    for each in result.verdicts:
+        console.print(verdict_lines(each), highlight=False)
     console.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)

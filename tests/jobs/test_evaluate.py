@@ -100,7 +100,8 @@ def test_tables_hold_every_number(result):
     assert len(tree["clips"]) == 18
     with (result.folder / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(result.rates) + len(result.differences) + len(result.reconstructions)
+    tables = (result.rates, result.differences, result.reconstructions, result.looks)
+    assert len(rows) == sum(map(len, tables))
     assert {row["table"] for row in rows} == {"rates", "differences", "reconstructions"}
 
 

@@ -1,5 +1,6 @@
 """The report is one file that needs nothing, and shows what was found."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -11,10 +12,20 @@ from jobs.evaluation_results import (
     EvaluationResult,
     JudgedClip,
     Measure,
+    StudentVerdict,
     differences,
     rates,
 )
-from jobs.report import bar, difference_bar, render_report, results_table, rows, write_report
+from jobs.report import (
+    bar,
+    difference_bar,
+    render_report,
+    results_table,
+    rows,
+    verdict_lines,
+    write_report,
+)
+from jobs.verdict import Finding, Verdict
 from video_models.metrics.intervals import Interval
 from video_platform.video.encode import write_mp4
 
@@ -165,3 +176,28 @@ def test_the_terminal_table_has_a_row_an_attribute_and_split(result):
     table = results_table(result)
     assert table.row_count == 4
     assert [column.header for column in table.columns] == ["prompts", "attribute", *NAMES]
+
+
+def test_a_students_verdict_is_told_with_its_reasons(result):
+    failed = Finding(
+        name="over_saturated",
+        what="saturation against the teacher's",
+        interval=Interval(1.6, 1.5, 1.7),
+        limit=1.25,
+        failed=True,
+    )
+    kept = dataclasses.replace(failed, name="frozen", failed=False)
+    each = StudentVerdict(
+        student="student",
+        teacher="teacher",
+        hurried=None,
+        verdict=Verdict(findings=(failed, kept)),
+    )
+    html = render_report(dataclasses.replace(result, verdicts=(each,)), shown=1)
+    assert "over saturated" in html
+    assert "not frozen" in html
+    assert "fails" in html
+    told = verdict_lines(each)
+    assert "over_saturated: saturation against the teacher's is 1.6 (1.5 to 1.7)" in told
+    passed = dataclasses.replace(each, verdict=Verdict(findings=(kept,)))
+    assert "passes" in verdict_lines(passed)

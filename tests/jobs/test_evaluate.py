@@ -102,7 +102,7 @@ def test_tables_hold_every_number(result):
         rows = list(csv.DictReader(file))
     tables = (result.rates, result.differences, result.reconstructions, result.looks)
     assert len(rows) == sum(map(len, tables))
-    assert {row["table"] for row in rows} == {"rates", "differences", "reconstructions"}
+    assert {row["table"] for row in rows} == {"rates", "differences", "reconstructions", "looks"}
 
 
 def test_sheets_and_report_are_written(result):

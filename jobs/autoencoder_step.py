@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from jobs.adversary import Adversary
-from jobs.recipe import AutoencoderSection
+from jobs.autoencoder_config import AutoencoderSection
 from pipelines.pixels import to_video
 from video_models.autoencoder.model import Autoencoder
 from video_models.autoencoder.tokens import TokenAutoencoder

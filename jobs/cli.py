@@ -90,6 +90,34 @@ def precompute(
     _recipe_job(module, recipe, overrides or (), print_config)
 
 
+@app.command()
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="How many devices; default: the recipe's.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Of which kind: h100, a100, ... cpu.")] = None,
+    utilisation: Annotated[
+        float | None, typer.Option(help="Share of the peak that matrix products reach.")
+    ] = None,
+    all_settings: Annotated[bool, typer.Option("--all", help="Show every setting.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+) -> None:
+    """Forecast memory, hours and money of a recipe's training runs on some devices."""
+    from jobs.plan import run
+    from jobs.recipe import Recipe
+    from video_platform.config import load_recipe
+
+    given = {"gpus": gpus, "kind": kind, "utilisation": utilisation}
+    changes = [f"plan.{name}={value}" for name, value in given.items() if value is not None]
+    run(
+        load_recipe(Recipe, recipe, [*(overrides or ()), *changes]),
+        as_json=as_json,
+        all_settings=all_settings,
+    )
+
+
 app.command()(generate)
 
 for _name, (_module, _summary) in RECIPE_JOBS.items():
@@ -200,7 +228,7 @@ def submit(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 2 wrong use, 1 a failure, 130 interrupted."""
+    """Run one command and return its exit code, see `video_platform.errors.EXIT_CODES`."""
     try:
         code: Any = app(args=list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
     except typer.Abort:

@@ -21,11 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jobs.denoising import draw_noise
+from jobs.distill_config import DistillSection
 from jobs.latents import LatentBatch, LatentSource
 from jobs.launch import Payload, TrainingJob, launch, made_by, platform, reporter, scribe
-from jobs.pretrain import averaged, draw_noise, model_tags, save_model
-from jobs.recipe import DistillSection, Recipe, needed
+from jobs.recipe import Recipe, needed
+from jobs.trained_model import averaged, model_tags, save_model
 from pipelines.model_folder import ModelCard, ModelFolder
+from pipelines.request import settle
 from video_models.diffusion.config import SamplingConfig
 from video_models.diffusion.guidance import VelocityFunction, conditioned, guided
 from video_models.diffusion.paths import add_noise
@@ -179,8 +182,10 @@ class DistillationStep(Stateless):
         text = self._text(batch)
         if at.step % 2:
             return self._on_trajectories(batch, at, text)
+        grid = self.teacher.token_grid(batch.data.mean)
+        config, key = self.section.timesteps, (at.seed, "time")
         draws = [
-            draw_times(1, self.section.timesteps, generator=generator(at.seed, "time", position))
+            draw_times(1, config, generator=generator(*key, position), grid=grid)
             for position in batch.positions
         ]
         t = torch.cat(draws).to(self.engine.device)
@@ -245,7 +250,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
         teacher=teacher.to(engine.dtype),
         scale=opened.card.sampling.guidance,
         section=section,
-        shift=opened.card.sampling.shift,
+        shift=default_shift(opened.card, teacher, source),
     )
     held_out = recipe.pretrain.held_out if recipe.pretrain else 0.0
     _, trained = source.split(
@@ -263,25 +268,29 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
             ),
             report=reporter(run, context),
             should_stop=context.should_stop,
+            attempt=context.attempt,
         )
         student = averaged(engine, teacher.config, context)
         if student is None or not outcome.finished:
             return {"finished": outcome.finished}
-        card = student_card(opened.card, stage, payload)
+        card = student_card(opened.card, stage, payload, shift=step.shift)
         folder = save_model(extra["folder"], card, source=source, transformer=student)
     return {"finished": True, "tags": model_tags(folder)}
 
 
-def student_card(teacher: ModelCard, stage: Stage, payload: Payload) -> ModelCard:
+def default_shift(card: ModelCard, teacher: VideoTransformer, source: LatentSource) -> float:
+    """Return the time shift that a teacher is sampled at unless told otherwise."""
+    return settle({}, card, source.autoencoder.config, teacher.config).shift
+
+
+def student_card(teacher: ModelCard, stage: Stage, payload: Payload, *, shift: float) -> ModelCard:
     """Describe the student of a stage: it is sampled without guidance, in the stage's steps."""
     return dataclasses.replace(
         teacher,
         name=f"{payload.recipe.name} {stage.name}",
         kind="student",
         guidance_baked=True,
-        sampling=SamplingConfig(
-            sampler="euler", steps=stage.steps, guidance=1.0, shift=teacher.sampling.shift
-        ),
+        sampling=SamplingConfig(sampler="euler", steps=stage.steps, guidance=1.0, shift=shift),
         fingerprints={},
         run_id=payload.run_id,
         parents=payload.parents,

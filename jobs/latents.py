@@ -6,16 +6,17 @@ Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.latent_order import Part, Size, latent_order
+from jobs.latent_order import Part, Size, latent_order, size_of
 from jobs.recipe import Recipe, needed
 from video_models.autoencoder.model import Autoencoder
 from video_models.formats import fingerprint, open_autoencoder
-from video_models.text.batch import TextBatch, pad_text
+from video_models.text.batch import TextBatch, join, pad_text
 from video_models.text.encoder import open_text_encoder
 from video_platform.batches.config import CacheShare
 from video_platform.batches.dataset import Joined
@@ -43,6 +44,31 @@ class LatentBatch:
     """(B, C, T, H, W)."""
     text: TextBatch
     """The captions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedLatents:
+    """Clips of different shapes, for one sequence."""
+
+    clips: tuple[LatentBatch, ...]
+    """Each by itself."""
+    text: TextBatch
+    """The captions of all."""
+
+
+AnyLatents = LatentBatch | PackedLatents
+
+
+def parts_of(batch: MicroBatch[AnyLatents]) -> list[MicroBatch[LatentBatch]]:
+    """Return what has one shape: the micro-batch itself, or each clip of a packed one."""
+    if isinstance(batch.data, LatentBatch):
+        return [cast(MicroBatch[LatentBatch], batch)]
+    clips = zip(batch.data.clips, batch.indices, batch.positions, strict=True)
+    share = batch.share / len(batch.positions)
+    return [
+        MicroBatch(data=clip, indices=(index,), positions=(position,), share=share)
+        for clip, index, position in clips
+    ]
 
 
 class LatentSource:
@@ -101,7 +127,7 @@ class LatentSource:
     def split(self, share: float, *, seed: int) -> tuple[list[Part], list[Part]]:
         """Split the clips into a held-out share and those to train on, shape by shape."""
         parts = [
-            Part(number, _size(bucket.shape), _moved(bucket.places, start))
+            Part(number, size_of(bucket.shape), _moved(bucket.places, start))
             for number, (cache, start) in enumerate(zip(self.caches, self._starts(), strict=True))
             for bucket in cache.buckets
         ]
@@ -121,8 +147,24 @@ class LatentSource:
         context: WorkerContext,
         *,
         work: Callable[[Size], float] | None = None,
-    ) -> Loader[Sample, LatentBatch]:
-        """Return this rank's loader over the chosen clips; see `latent_order` for `work`."""
+        packs: bool = False,
+    ) -> Loader[Sample, AnyLatents]:
+        """Return this rank's loader over the chosen clips.
+
+        Args:
+            chosen: the clips.
+            config: how many make up a step.
+            context: this rank.
+            work: see `latent_order`.
+            packs: whether the step takes `PackedLatents`.
+
+        Raises:
+            ConfigError: `config.pack` is asked of a step that does not, or see `latent_order`.
+        """
+        if config.pack and not packs:
+            raise ConfigError(
+                "training.pack: this job takes micro-batches of one shape; set pack to false"
+            )
         content = {
             role: {"snapshot": cache.snapshot, "id": cache.snapshot_id}
             for role, cache in zip(self.snapshots, self.caches, strict=True)
@@ -136,23 +178,35 @@ class LatentSource:
                 image_share=self._image_share,
                 work=work,
             ),
-            self.collate,
+            self.pack if config.pack else self.collate,
             place=Place(rank=context.rank, world=context.world),
             config=self._loading,
+            pack_tokens=config.micro_batch_tokens if config.pack else None,
             content=content,
         )
 
     def fixed_batches(
-        self, chosen: Sequence[Part], *, most: int
+        self, chosen: Sequence[Part], *, most: int, place: Place | None = None
     ) -> Iterator[MicroBatch[LatentBatch]]:
-        """Yield up to `most` of the chosen clips once; a clip's position is its index."""
+        """Yield up to `most` of the chosen clips once; a clip's position is its index.
+
+        Args:
+            chosen: the clips.
+            most: over all ranks.
+            place: the rank whose part is wanted; None is alone. All ranks get equally many batches,
+                those of share 0 being another's, to keep it company.
+        """
+        rank, world = (place.rank, place.world) if place else (0, 1)
         sizes = [len(part.places) for part in chosen]
         for part, count in zip(chosen, portions(sizes, min(most, sum(sizes))), strict=True):
             indices = take(part.places, np.arange(count)).tolist()
-            for start in range(0, count, FIXED_BATCH):
-                shown = tuple(indices[start : start + FIXED_BATCH])
+            for start in range(0, count, FIXED_BATCH * world):
+                together = indices[start : start + FIXED_BATCH * world]
+                mine = tuple(together[rank::world])
+                shown = mine or tuple(together[:1])
                 data = self.collate([self._clips[index] for index in shown])
-                yield MicroBatch(data=data, indices=shown, positions=shown, share=1.0)
+                share = float(bool(mine))
+                yield MicroBatch(data=data, indices=shown, positions=shown, share=share)
 
     def collate(self, samples: Sequence[Sample]) -> LatentBatch:
         """Lay samples of one shape side by side."""
@@ -161,6 +215,13 @@ class LatentSource:
             logvar=torch.stack([sample.logvar for sample in samples]),
             text=pad_text([sample.text[self._name] for sample in samples], self._length),
         )
+
+    def pack(self, samples: Sequence[Sample]) -> AnyLatents:
+        """Lay samples of any shapes one behind the other; of one shape side by side."""
+        if len({sample.mean.shape for sample in samples}) == 1:
+            return self.collate(samples)
+        clips = tuple(self.collate([sample]) for sample in samples)
+        return PackedLatents(clips, join(*(clip.text for clip in clips)))
 
     def latents(self, batch: MicroBatch[LatentBatch], seed: int) -> Tensor:
         """Draw normalised latents from the posteriors of a batch, by position; (B, C, T, H, W)."""
@@ -191,11 +252,6 @@ class LatentSource:
             sizes=recipe.clips.sizes(pixels) if recipe.clips else [pixels.size],
             text={name: text_spec(name, identity=identity, stored=config.stored)},
         )
-
-
-def _size(shape: tuple[int, ...]) -> Size:
-    _, T, H, W = shape
-    return T, H, W
 
 
 def _moved(places: range, start: int) -> range:

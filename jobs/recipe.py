@@ -7,16 +7,17 @@ that names it. Importing this file needs nothing heavy, so that a recipe is chec
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Discriminator, Tag
 
+from jobs.autoencoder_config import AutoencoderSection
+from jobs.distill_config import DistillSection
 from jobs.evaluation_config import EvaluationConfig
+from jobs.plan_config import PlanConfig
 from jobs.precompute_config import FidelityConfig, ForecastConfig, LayerConfig
-from video_models.autoencoder.config import AutoencoderConfig
-from video_models.autoencoder.quantiser_config import QuantiserConfig
-from video_models.diffusion.config import SamplingConfig, TimestepConfig
-from video_models.objectives.config import AdversarialConfig, ReconstructionConfig
+from jobs.pretrain_config import PretrainSection
+from video_models.diffusion.config import SamplingConfig
 from video_models.text.config import NAME, TextConfig
 from video_models.transformer.config import TransformerConfig
 from video_platform.batches.config import CacheShare, LoaderConfig
@@ -27,7 +28,6 @@ from video_platform.errors import ConfigError
 from video_platform.latents.config import CacheConfig
 from video_platform.shapes.world import WorldConfig
 from video_platform.tracking.config import TrackingConfig
-from video_platform.training.config import TrainingConfig
 from video_platform.video.limits import MediaLimits
 from video_platform.video.policy import PixelPolicy
 
@@ -38,76 +38,6 @@ OneOrSeveral = Annotated[
     Discriminator(lambda value: "Several" if isinstance(value, list | tuple) else "One"),
 ]
 """A text encoder, or a list of them."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoencoderSection:
-    """The 3D causal autoencoder: where it is, and how it is trained."""
-
-    path: str | None = None
-    """Its folder, ours or a published one: `train-autoencoder` writes it, every other job reads
-    it. None is `<project>/autoencoder`."""
-
-    preset: str | None = None
-    """The size to train, by name in `video_models.presets.AUTOENCODERS`; or give `config`."""
-
-    config: AutoencoderConfig | None = None
-    """The size to train, spelled out."""
-
-    quantiser: QuantiserConfig | None = None
-    """A codebook between encoder and decoder, which makes latents tokens; None for the continuous
-    autoencoder."""
-
-    start_from: str | None = None
-    """An autoencoder's folder whose weights training starts from: the same size, or one of images,
-    whose kernels span one frame and are inflated. None starts afresh."""
-
-    train: Literal["all", "decoder"] = "all"
-    """`decoder` leaves all before the latents as `start_from` has it, so that latents and tokens
-    stay what they are."""
-
-    training: TrainingConfig | None = None
-    """How it is trained; not needed for one that exists."""
-
-    loss: ReconstructionConfig = ReconstructionConfig()
-    """What it is trained for."""
-
-    adversarial: AdversarialConfig | None = None
-    """A discriminator that it must convince besides; None for none."""
-
-    image_stage: float = 0.0
-    """Share of the steps, at the start, that train on single frames: a clip of one frame costs a
-    fraction of a whole one, and most of what there is to learn is in it."""
-
-    image_share: float = 0.0
-    """Share of the steps after the image stage that train on single frames, drawn step by step."""
-
-    images_per_clip: int = 4
-    """Frames that each clip of a batch gives while images are trained."""
-
-    def __post_init__(self) -> None:
-        """Check the stages."""
-        for name in ("image_stage", "image_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r}; it must be in [0, 1]")
-        if self.images_per_clip < 1:
-            raise ValueError(f"images_per_clip = {self.images_per_clip!r}; it must be at least 1")
-        if self.train == "decoder" and self.start_from is None:
-            raise ValueError("train = 'decoder' needs start_from, whose encoder stays as it is")
-        if self.adversarial is not None and self.training is not None:
-            self._check_game(self.adversarial, self.training)
-
-    def _check_game(self, game: AdversarialConfig, training: TrainingConfig) -> None:
-        if training.zero_stage == 3:
-            raise ValueError(
-                "adversarial needs whole kernels for its adaptive weight and its penalty, and "
-                "training.zero_stage 3 cuts them up; use zero_stage 0, 1 or 2"
-            )
-        if game.start_step >= training.steps:
-            raise ValueError(
-                f"adversarial.start_step = {game.start_step!r} is never reached in "
-                f"{training.steps} steps; lower it or raise training.steps"
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,62 +62,6 @@ class ModelSection:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainSection:
-    """Flow matching on the latent cache."""
-
-    training: TrainingConfig
-    """How long, how fast, in which pieces."""
-
-    timesteps: TimestepConfig = TimestepConfig()
-    """The density of training times."""
-
-    caption_dropout: float = 0.1
-    """Share of samples trained without their caption, for classifier-free guidance."""
-
-    held_out: float = 0.02
-    """Share of the cached clips that are kept for the held-out loss, never trained on."""
-
-    sample_prompts: tuple[str, ...] = ()
-    """Prompts that are sampled during training, every `training.sample_every` steps."""
-
-    def __post_init__(self) -> None:
-        """Check the shares."""
-        for name in ("caption_dropout", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r}; it must be in [0, 1)")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillSection:
-    """From a guided teacher to a student of a few unguided steps."""
-
-    out: str | None = None
-    """The student's model folder; None is `<project>/student`."""
-
-    teacher: str | None = None
-    """The teacher's model folder; None is `model.out`."""
-
-    guidance: TrainingConfig | None = None
-    """The first stage: one network learns the guided velocity at the teacher's default scale."""
-
-    progressive: TrainingConfig | None = None
-    """Each later stage: a student learns two steps of its teacher in one."""
-
-    steps: tuple[int, ...] = (16, 8, 4)
-    """Student steps of each progressive stage; each half of the one before, the first half of
-    the teacher's."""
-
-    timesteps: TimestepConfig = TimestepConfig(density="uniform")
-    """The density of times in the guidance stage."""
-
-    def __post_init__(self) -> None:
-        """Check that the stages halve."""
-        for longer, shorter in zip(self.steps, self.steps[1:], strict=False):
-            if longer != 2 * shorter:
-                raise ValueError(f"steps = {self.steps!r}; each must be half of the one before")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that the jobs read."""
 
@@ -197,6 +71,10 @@ class Recipe:
     project: str = "outputs"
     """Local folder for what the recipe does not place elsewhere: models, checkpoints, reports,
     and the tracking database. `{project}` in `source.url` and `cache.url` stands for it."""
+
+    checkpoints: str | None = None
+    """Folder or s3:// URL of what a stopped run goes on from, in reach of all workers; None is
+    `<project>/checkpoints`."""
 
     world: WorldConfig | None = None
     """The synthetic world that `vdp shapes` writes to `source.url`, and that `evaluate` asks."""
@@ -237,6 +115,8 @@ class Recipe:
     """How models are judged."""
     loader: LoaderConfig = LoaderConfig()
     """How training reads ahead."""
+    plan: PlanConfig = PlanConfig()
+    """What `vdp plan` assumes of the devices that a run may be given."""
     cluster: ClusterConfig = ClusterConfig()
     """Where Ray runs, and with how many workers."""
     tracking: TrackingConfig = TrackingConfig()
@@ -279,6 +159,10 @@ class Recipe:
     def folder(self) -> Path:
         """The project folder."""
         return Path(self.project)
+
+    def checkpoints_url(self, run: str) -> str:
+        """Return where the checkpoints of a run are, or what else lies beside them."""
+        return f"{self.checkpoints or self.folder / 'checkpoints'}/{run}"
 
     @property
     def autoencoder_folder(self) -> Path:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from jobs.adversary import open_adversary
+from jobs.autoencoder_config import AutoencoderSection
 from jobs.autoencoder_step import ReconstructionStep
 from jobs.autoencoder_validation import Validation, stack
 from jobs.launch import (
@@ -30,7 +31,7 @@ from jobs.launch import (
     source_of,
     source_run,
 )
-from jobs.recipe import AutoencoderSection, Recipe, needed, sized
+from jobs.recipe import Recipe, needed, sized
 from pipelines.pixels import to_video
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
@@ -200,6 +201,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
             hooks=[Hook(every=config.validate_every, run=validation)],
             report=reporter(run, context),
             should_stop=context.should_stop,
+            attempt=context.attempt,
         )
         weights = step.engine.ema_parameters()
         tags = {"vdp.rejects": str(len(clips.rejects))}
@@ -256,7 +258,7 @@ def _checkpoints(recipe: Recipe, *, source: str) -> checkpoint.Checkpoints:
         "source": source,
     }
     return checkpoint.Checkpoints(
-        recipe.folder / "checkpoints" / "autoencoder",
+        recipe.checkpoints_url("autoencoder"),
         run_fingerprint=checkpoint.fingerprint(identity),
         keep=config.keep_checkpoints,
     )

@@ -43,7 +43,9 @@ class Request:
     width: int
     """Width in pixels."""
     sampling: SamplingConfig
-    """Sampler, steps, guidance, shift."""
+    """Sampler, steps, guidance."""
+    shift: float
+    """Time shift of the sampling grid, that of this size where the model has an automatic one."""
     latent_shape: tuple[int, int, int, int]
     """Channels, frames, rows and columns of the latents."""
 
@@ -69,12 +71,15 @@ def settle(
             ("width", wish.get("width")),
         )
     )
+    sampling = _sampling(wish, card, transformer)
+    shape = _latent_shape(frames, height, width, autoencoder, transformer)
     return Request(
         num_frames=frames,
         height=height,
         width=width,
-        sampling=_sampling(wish, card, transformer),
-        latent_shape=_latent_shape(frames, height, width, autoencoder, transformer),
+        sampling=sampling,
+        shift=_shift(sampling, shape, transformer),
+        latent_shape=shape,
     )
 
 
@@ -98,6 +103,15 @@ def _sampling(wish: Wish, card: ModelCard, transformer: TransformerConfig) -> Sa
             f"unknown sampler {sampling.sampler!r}; known: {', '.join(sorted(SAMPLERS))}"
         )
     return sampling
+
+
+def _shift(
+    sampling: SamplingConfig, shape: tuple[int, int, int, int], transformer: TransformerConfig
+) -> float:
+    from video_models.diffusion.timesteps import shift_of
+
+    F, R, Q = (n // step for n, step in zip(shape[1:], transformer.patch_size, strict=True))
+    return shift_of(sampling.shift, (F, R, Q))
 
 
 def _latent_shape(

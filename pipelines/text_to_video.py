@@ -35,6 +35,7 @@ from video_models.text.batch import TextBatch, pad_text
 from video_models.text.encoder import open_text_encoder
 from video_models.text.protocol import TextEncoder
 from video_models.transformer.model import VideoTransformer
+from video_models.transformer.prepared import PreparedTransformer
 from video_platform.errors import ConfigError
 
 PIXELS_AT_ONCE = 1 << 24
@@ -160,7 +161,7 @@ class TextToVideo:
         """
         return settle(wish, self.card, self.autoencoder.config, self.transformer.config)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference mode would mark what a network in training keeps for later
     def _generate(
         self,
         prompts: Sequence[str],
@@ -199,9 +200,10 @@ class TextToVideo:
         texts = self._encode([*prompts, negative]).to(weights.device, weights.dtype)
         text, empty = texts[: len(prompts)], texts[len(prompts) :]
         scale = request.sampling.guidance
+        transformer = PreparedTransformer(self.transformer)
 
         def network(x: Tensor, t: Tensor, text: Tensor, **condition: Any) -> Tensor:
-            v: Tensor = self.transformer(x.to(weights.dtype), t, text, **condition)
+            v: Tensor = transformer(x.to(weights.dtype), t, text, **condition)
             return v.to(x.dtype)
 
         if self.transformer.config.guidance_embedding:
@@ -229,7 +231,7 @@ class TextToVideo:
         return SAMPLERS[sampling.sampler](
             velocity,
             noise.to(device),
-            sampling_grid(sampling.steps, shift=sampling.shift),
+            sampling_grid(sampling.steps, shift=request.shift),
             callback=None
             if on_step is None
             else lambda index, _time, _x: on_step(index + 1, sampling.steps),

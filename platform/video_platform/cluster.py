@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from video_platform.cluster_config import ClusterConfig
-from video_platform.cluster_workers import WorkerContext, run_workers
+from video_platform.cluster_context import WorkerContext
+from video_platform.cluster_workers import run_workers
 from video_platform.errors import ClusterError
 
 __all__ = [

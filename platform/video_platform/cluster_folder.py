@@ -11,6 +11,7 @@ disk.
 import contextlib
 import dataclasses
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,11 +37,28 @@ class Folder:
             yield self.path
             return
         with tempfile.TemporaryDirectory(prefix="vdp-folder-") as copy:
-            for name in self._there(_list, self.path):
-                target = Path(copy, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self._there(_read, str(Path(self.path, name))))
+            self._fetch(Path(copy))
             yield copy
+
+    def copy_to(self, target: Path) -> None:
+        """Have the files in a folder of the machine that asks; nothing to do where they are it."""
+        here = self.node in (None, _this_node())
+        if self.path is None or (here and os.path.realpath(target) == os.path.realpath(self.path)):
+            return
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        self._fetch(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+    def _fetch(self, target: Path) -> None:
+        """Copy all files through Ray, one at a time."""
+        assert self.path is not None, "the callers look"  # noqa: S101
+        target.mkdir(parents=True, exist_ok=True)
+        for name in self._there(_list, self.path):
+            file = target / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self._there(_read, str(Path(self.path, name))))
 
     def _there(self, function: Any, argument: str) -> Any:
         """Call a function on the folder's machine."""

@@ -7,7 +7,6 @@ together; an error that another attempt could only meet again ends the run at on
 """
 
 import contextlib
-import dataclasses
 import logging
 import signal
 import threading
@@ -17,37 +16,14 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from video_platform.cluster_config import ClusterConfig
+from video_platform.cluster_context import WorkerContext
 from video_platform.cluster_mailbox import Failure, open_mailbox
 from video_platform.cluster_trainer import fit, resources
 from video_platform.errors import ClusterError, WorkerDiedError
-from video_platform.training.attempt import Attempt
 
 P = TypeVar("P")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WorkerContext:
-    """What a training worker knows of its place."""
-
-    rank: int
-    """Number of this worker; 0 speaks for all."""
-    world: int
-    """How many there are."""
-    device: str
-    """Where it computes, as torch names it."""
-    report: Callable[[Mapping[str, Any]], None]
-    """Sends something small to the driver's `on_progress`; called on rank 0, it does not wait."""
-    stop_reason: Callable[[], str | None]
-    """Why the run should end at the next step boundary: SIGINT or SIGTERM, of the driver or of this
-    worker; None while it should not."""
-    attempt: Attempt = Attempt()
-    """Since when this is going on, and the watchdog."""
-
-    def should_stop(self) -> bool:
-        """Whether the run should end at the next step boundary."""
-        return self.stop_reason() is not None
 
 
 def run_workers(
@@ -56,6 +32,7 @@ def run_workers(
     *,
     config: ClusterConfig,
     on_progress: Callable[[Mapping[str, Any]], None] = lambda progress: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> R:
     """Run a function on every training worker and return what rank 0 returned.
 
@@ -66,6 +43,7 @@ def run_workers(
         payload: small and picklable.
         config: how many workers, of what size.
         on_progress: called in this process with what rank 0 reports.
+        watch: called several times a second while the workers run; what it raises ends the run.
 
     Raises:
         VdpError: the first one that a worker raised.
@@ -86,6 +64,7 @@ def run_workers(
     with _stop_on_signals(mailbox):
         thread.start()
         while thread.is_alive():
+            watch()
             for progress in ray.get(mailbox.drain.remote(0.2)):
                 on_progress(progress)
         thread.join()

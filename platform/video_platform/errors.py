@@ -18,8 +18,8 @@
     ├── LeaseError           another driver works on the same run
     └── PreemptedError       SIGTERM: the run has saved and goes on when started again
 
-The command line prints the message of a `VdpError` as one line and exits with its code (`EXIT_CODES`);
-anything else is a defect and keeps its traceback.
+The command line prints the message of a `VdpError` as one line and exits with its code, one of
+`EXIT_CODES`; anything else is a defect and keeps its traceback.
 """
 
 from typing import ClassVar

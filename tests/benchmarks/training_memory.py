@@ -21,7 +21,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.autoencoder.model import Autoencoder
-from video_platform.training.engine import recompute_blocks
+from video_platform.training.blocks import recompute_blocks
 
 GIB = 1 << 30
 

@@ -5,66 +5,23 @@ import itertools
 from collections import Counter
 
 import pytest
-import torch
 
 from jobs.latents import LatentSource
 from jobs.recipe import AutoencoderSection, Recipe
+from tests.jobs.latent_cache import SHAPES, fill
 from tests.tiny import make_autoencoder
-from tests.video_platform.latents.toy import POLICY, record
+from tests.video_platform.latents.toy import POLICY
 from video_models.formats import fingerprint, save_autoencoder
 from video_models.text.encoder import open_text_encoder
 from video_platform.batches.config import CacheShare, LoaderConfig
+from video_platform.batches.loader import Place
 from video_platform.cluster import WorkerContext
 from video_platform.errors import CheckpointError, StaleCacheError
-from video_platform.latents import snapshot
 from video_platform.latents.config import CacheConfig
-from video_platform.latents.layer import Encoded, open_layer
-from video_platform.latents.manifest import Plan, latent_units, save_manifest, text_units
-from video_platform.latents.spec import latent_spec, text_spec
-from video_platform.storage import open_store
 from video_platform.training.config import TrainingConfig
 
-SHAPES = [(4, 2, 4, 4), (4, 1, 4, 4), (4, 2, 2, 4)]
-"""Of the latents by number; 32, 16 and 16 tokens."""
 CONFIG = TrainingConfig(steps=9, batch_size=4, micro_batch_size=2, seed=5)
 NOTHING_AHEAD = LoaderConfig(prefetch_steps=0)
-
-
-def fill(url, count, *, maker, encoder, first=0):
-    """Commit random latents and snapshot them."""
-    records = [record(first + number, caption=f"a clip {number}") for number in range(count)]
-    config, root = CacheConfig(url=url, unit_size=8), open_store(url)
-    latent = open_layer(
-        root,
-        latent_spec(autoencoder_fingerprint=maker, policy=POLICY, config=config, information={}),
-    )
-    spec = text_spec(encoder.name, identity=encoder.identity, stored=config.stored)
-    text = open_layer(root, spec)
-    plan = Plan(
-        source=save_manifest(root, records),
-        latent=latent.spec.folder,
-        text={encoder.name: text.spec.folder},
-        unit_size=8,
-        text_unit_size=8,
-    )
-    plan.save(root)
-    for unit in latent_units(records, 8):
-        encoded = []
-        for member in unit.members:
-            shape = SHAPES[int(member.id[5:8]) % len(SHAPES)]
-            tensors = {"mean": torch.randn(shape), "logvar": torch.zeros(shape)}
-            bucket = "x".join(map(str, shape))
-            encoded.append(Encoded(member=member, tensors=tensors, bucket=bucket))
-        latent.write(unit, encoded)
-    for unit in text_units(records, 8):
-        text.write(
-            unit,
-            [
-                Encoded(member=m, tensors={"embedding": torch.ones(3, encoder.dim)}, bucket="8")
-                for m in unit.members
-            ],
-        )
-    return snapshot(url)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +53,7 @@ def mixed(recipe, *urls):
 
 def steps_of(source, config, count, *, rank=0, world=1, state=None):
     context = WorkerContext(
-        rank=rank, world=world, device="cpu", report=print, should_stop=lambda: False
+        rank=rank, world=world, device="cpu", report=print, stop_reason=lambda: None
     )
     loader = source.loader(source.split(0.2, seed=0)[1], config, context)
     if state is not None:
@@ -126,6 +83,22 @@ def test_a_split_holds_back_a_share_and_leaves_the_rest(made):
     assert len(few) == 4
     assert {*few} <= {*shown}
     assert [part.places[:] for part in source.split(0.0, seed=3)[0]] != []
+
+
+def test_ranks_share_fixed_batches_and_take_equally_many(made):
+    source = LatentSource(mixed(*made[:2]))
+    held_out, _ = source.split(0.2, seed=3)
+    ranks = [
+        list(source.fixed_batches(held_out, most=7, place=Place(rank=rank, world=4)))
+        for rank in range(4)
+    ]
+    assert len({len(batches) for batches in ranks}) == 1
+    taken = [i for batches in ranks for batch in batches if batch.share for i in batch.indices]
+    alone = [i for batch in source.fixed_batches(held_out, most=7) for i in batch.indices]
+    assert sorted(taken) == sorted(alone)
+    company = [batch for batches in ranks for batch in batches if not batch.share]
+    assert company
+    assert {i for batch in company for i in batch.indices} <= {*alone}
 
 
 def test_caches_are_mixed_by_weight_and_never_within_a_batch(made):

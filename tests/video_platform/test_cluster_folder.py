@@ -49,6 +49,8 @@ def test_an_actor_elsewhere_gets_a_copy_for_as_long_as_it_needs_it(folder, monke
             assert path != str(folder)
             assert content(path) == content(folder)
         assert not Path(path).exists()
+        here.copy_to(folder.parent / "copy")
+        assert content(folder.parent / "copy") == content(folder)
         lost = Folder(str(folder), "ab" * 28)
         with pytest.raises(Exception, match=r"(?i)node|schedul"), lost.opened():
             pass

@@ -20,6 +20,9 @@ from video_models.objectives.adversarial import generator_hinge
 FeatureFunction = Callable[[Tensor, Tensor], Features]
 """(x_t, t) -> tokens of the frozen teacher after its chosen blocks."""
 
+Judge = Callable[[Features, Grid, Tensor | None], Tensor]
+"""`Heads`, or a copy of them that gathers no gradient."""
+
 
 def draw_student_times(
     num: int, times: Sequence[float], weights: Sequence[float], *, generator: Generator
@@ -37,7 +40,7 @@ def draw_student_times(
 
 
 def judge(
-    heads: Heads,
+    heads: Judge,
     features: FeatureFunction,
     x: Tensor,
     noise: Tensor,
@@ -57,8 +60,7 @@ def judge(
         grid: of the tokens.
         condition: what the heads are told, (B, K).
     """
-    logits: Tensor = heads(features(add_noise(x, noise, t), t), grid, condition)
-    return logits
+    return heads(features(add_noise(x, noise, t), t), grid, condition)
 
 
 def discriminator_loss(
@@ -92,7 +94,7 @@ def discriminator_loss(
 
 
 def student_loss(
-    heads: Heads,
+    heads: Judge,
     features: FeatureFunction,
     fake: Tensor,
     noise: Tensor,

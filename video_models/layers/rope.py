@@ -5,9 +5,14 @@ runs, one an axis. Inside a run, neighbouring channels (2i, 2i + 1) are one pair
 `position * theta^(-2i / run)`. Angles are computed in float64: at position 1000 float32 is already
 off by 3e-5 rad.
 
+A model that was trained on a smaller grid can be told of a larger one by a `Stretch`, each axis by
+itself.
+
 Legend: B batch, S tokens, H heads, d channels of a head, (F, R, Q) frames, rows and columns of
 tokens.
 """
+
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,42 +23,94 @@ Rotation = Tensor
 """cos + i sin of each token's angles, (S, d / 2) complex64."""
 
 
+class Stretch(NamedTuple):
+    """How positions beyond those of the training are told; within them nothing changes.
+
+    `interpolation` lays them evenly into the trained range (Chen et al. 2023, arXiv 2306.15595);
+    `ntk` keeps positions and slows channel pairs down, the slowest by the same factor and the
+    fastest not at all (Peng et al. 2023, arXiv 2309.00071, section 3.1).
+    """
+
+    trained: tuple[int, int, int]
+    """Most positions along frames, rows and columns in training."""
+    rule: Literal["interpolation", "ntk"]
+
+
 def axis_widths(head_dim: int) -> tuple[int, int, int]:
     """Return how many channels of a head belong to frames, rows and columns."""
     side = 2 * (head_dim // 6)
     return head_dim - 2 * side, side, side
 
 
-def axis_angles(length: int, width: int, theta: float = 10000.0) -> Tensor:
-    """Return the angles of positions 0..length-1 along one axis, (length, width / 2) float64."""
+def axis_angles(
+    length: int,
+    width: int,
+    theta: float = 10000.0,
+    *,
+    trained: int | None = None,
+    rule: Literal["interpolation", "ntk"] = "interpolation",
+) -> Tensor:
+    """Return the angles of positions 0..length-1 along one axis, (length, width / 2) float64.
+
+    Args:
+        length: positions.
+        width: channels of the axis.
+        theta: how much slower the last channel pair would turn than the first.
+        trained: positions beyond which `rule` stretches; None never does.
+        rule: see `Stretch`; `ntk` needs four channels or more.
+    """
+    factor = 1.0 if trained is None else max(1.0, length / trained)
+    positions = torch.arange(length, dtype=torch.float64)
+    if rule == "ntk":
+        theta *= factor ** (width / (width - 2))
+    else:
+        positions = positions / factor
     frequencies = theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    return torch.outer(torch.arange(length, dtype=torch.float64), frequencies)
+    return torch.outer(positions, frequencies)
 
 
-def grid_angles(grid: tuple[int, int, int], width: int) -> Tensor:
+def grid_angles(
+    grid: tuple[int, int, int], width: int, *, stretch: Stretch | None = None
+) -> Tensor:
     """Return the angles of every token of a grid, (S, width / 2) float64.
 
     Tokens are in (frame, row, column) order; each axis has its share of the width.
     """
     F, R, Q = grid
     views = ((F, 1, 1, -1), (1, R, 1, -1), (1, 1, Q, -1))
-    axes = zip(grid, axis_widths(width), views, strict=True)
-    parts = [axis_angles(length, part).view(view) for length, part, view in axes]
+    trained, rule = ((None, None, None), None) if stretch is None else stretch
+    axes = zip(grid, axis_widths(width), trained, views, strict=True)
+    parts = [
+        axis_angles(length, part, trained=most, rule=rule or "interpolation").view(view)
+        for length, part, most, view in axes
+    ]
     return torch.cat([part.expand(F, R, Q, -1) for part in parts], dim=-1).flatten(0, 2)
 
 
-def rotation(grid: tuple[int, int, int], head_dim: int, *, device: torch.device) -> Rotation:
+def rotation(
+    grid: tuple[int, int, int],
+    head_dim: int,
+    *,
+    device: torch.device,
+    stretch: Stretch | None = None,
+) -> Rotation:
     """Return the rotation of every token of a grid, tokens in (frame, row, column) order."""
-    angles = grid_angles(grid, head_dim)
+    angles = grid_angles(grid, head_dim, stretch=stretch)
     return torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64)
 
 
-def absolute_positions(grid: tuple[int, int, int], dim: int, *, device: torch.device) -> Tensor:
+def absolute_positions(
+    grid: tuple[int, int, int],
+    dim: int,
+    *,
+    device: torch.device,
+    stretch: Stretch | None = None,
+) -> Tensor:
     """Return sinusoids that tell every token where it is, (S, dim) float32.
 
     Vaswani et al. 2017, arXiv 1706.03762, section 3.5, on three axes.
     """
-    angles = grid_angles(grid, dim)
+    angles = grid_angles(grid, dim, stretch=stretch)
     return torch.cat((angles.cos(), angles.sin()), dim=-1).to(device, torch.float32)
 
 

@@ -4,13 +4,16 @@ Lipman et al. 2022, arXiv 2210.02747. Losses are means over everything but the b
 caller may weigh and average samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from video_models.diffusion.guidance import VelocityFunction
 from video_models.diffusion.paths import add_noise, velocity
+
+PackedVelocityFunction = Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
+"""(x_t, t) -> v: N samples (C, T, H, W) of different shapes and times (N,) to their velocities."""
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:
@@ -31,6 +34,29 @@ def flow_matching_loss(
         t: times (B,) in [0, 1].
     """
     return squared_error(network(add_noise(x0, noise, t), t), velocity(x0, noise, t))
+
+
+def packed_flow_matching_loss(
+    network: PackedVelocityFunction,
+    x0: Sequence[Tensor],
+    *,
+    noise: Sequence[Tensor],
+    t: Tensor,
+) -> Tensor:
+    """Return the loss of each of N samples of different shapes, (N,), from one call.
+
+    Args:
+        network: of N noisy samples and their times.
+        x0: clean latents, normalised, (C, T, H, W) each.
+        noise: standard normal, like x0.
+        t: times (N,) in [0, 1].
+    """
+    samples = [*zip(x0, noise, t, strict=True)]
+    answers = network([add_noise(x, e, time) for x, e, time in samples], t)
+    pairs = zip(answers, samples, strict=True)
+    return torch.cat(
+        [squared_error(v[None], velocity(x, e, time)[None]) for v, (x, e, time) in pairs]
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""One block of the transformer, and the embedding of what it is conditioned on.
+"""One block of the transformer.
 
 Names of parameters are those of the published checkpoints, so that their files load as they are.
 
@@ -6,126 +6,93 @@ Legend: B batch, S tokens, L text tokens, D width; times are (B, 1) or (B, S).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_models.layers.attention import Attention, AttentionFunction
-from video_models.layers.embeddings import NumberEmbedder, TextProjection, WideLinear
+from video_models.layers.embeddings import WideLinear
+from video_models.layers.feed_forward import FeedForward
 from video_models.layers.modulation import add_gated, modulate, split_modulation
 from video_models.layers.norms import WideLayerNorm
-from video_models.layers.rope import Rotation
 from video_models.transformer.config import TransformerConfig
-
-TIME_UNITS = 1000.0
-"""Published models count time from 0 to 1000."""
-
-GUIDANCE_UNITS = 100.0
-"""Brings guidance scales of 1 to 10 to the numbers that times of 0.1 to 1 have."""
-
-
-class ProjectedGelu(nn.Module):
-    """The first half of a feed-forward network."""
-
-    def __init__(self, dim: int, ffn_dim: int):
-        super().__init__()
-        self.proj = nn.Linear(dim, ffn_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return gelu(x W^T + b)."""
-        return F.gelu(self.proj(x), approximate="tanh")
-
-
-class FeedForward(nn.Module):
-    """Linear, GELU, linear; each token by itself."""
-
-    def __init__(self, dim: int, ffn_dim: int):
-        super().__init__()
-        # Published models keep a dropout at number 1.
-        self.net = nn.Sequential(
-            ProjectedGelu(dim, ffn_dim), nn.Identity(), nn.Linear(ffn_dim, dim)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, S, D)."""
-        projected: Tensor = self.net(x)
-        return projected
-
-
-class ConditionEmbedder(nn.Module):
-    """Time, text and, in some students, the guidance scale."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        dim = config.dim
-        self.time_embedder = NumberEmbedder(config.freq_dim, dim)
-        self.time_proj = WideLinear(dim, 6 * dim)
-        self.text_embedder = TextProjection(config.text_dim, dim)
-        self.guidance_embedder = (
-            NumberEmbedder(config.freq_dim, dim) if config.guidance_embedding else None
-        )
-
-    def forward(
-        self, t: Tensor, text: Tensor, guidance: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the embedding of the time, what modulates the blocks, and the text.
-
-        Args:
-            t: (B, 1) or (B, S) in [0, 1].
-            text: (B, L, text_dim).
-            guidance: scales (B,), or None.
-
-        Returns:
-            (B, 1 or S, D) and (B, 1 or S, 6, D) in float32 or wider, and (B, L, D).
-        """
-        time: Tensor = self.time_embedder(t * TIME_UNITS)
-        if self.guidance_embedder is not None and guidance is not None:
-            time = time + self.guidance_embedder(guidance * GUIDANCE_UNITS)[:, None]
-        modulation = self.time_proj(F.silu(time)).unflatten(-1, (6, -1))
-        return time, modulation, self.text_embedder(text)
+from video_models.transformer.context import Context
+from video_models.transformer.cross_attention import CrossAttention, Memory
+from video_models.transformer.packing import among_themselves, by_sample, lengths_of, to_own_memory
+from video_models.transformer.spans import span_of
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, attention to the text, feed-forward; the time modulates first and last."""
+    """Self-attention, attention to the text, feed-forward; the time modulates first and last.
+
+    Args:
+        config: of the transformer.
+        index: which of its blocks this is.
+        attention: kernel of the self-attention.
+        cross_attention: kernel of the attention to the text.
+    """
 
     def __init__(
         self,
         config: TransformerConfig,
+        index: int,
         *,
         attention: AttentionFunction,
         cross_attention: AttentionFunction,
     ):
         super().__init__()
         dim, eps = config.dim, config.eps
+        self.span = span_of(config, index)
         self.norm1 = WideLayerNorm(dim, eps, elementwise_affine=False)
-        self.attn1 = Attention(dim, num_heads=config.num_heads, eps=eps, function=attention)
+        self.attn1 = Attention(
+            dim, num_heads=config.num_heads, eps=eps, function=attention, qk_norm=config.qk_norm
+        )
         self.norm2 = WideLayerNorm(dim, eps) if config.cross_attention_norm else nn.Identity()
-        self.attn2 = Attention(dim, num_heads=config.num_heads, eps=eps, function=cross_attention)
+        self.attn2 = CrossAttention(config, function=cross_attention)
         self.norm3 = WideLayerNorm(dim, eps, elementwise_affine=False)
         self.ffn = FeedForward(dim, config.ffn_dim)
-        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) * dim**-0.5)
+        shared = config.modulation == "shared"
+        self.time_proj = None if shared else WideLinear(dim, 6 * dim)
+        if shared:
+            self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) * dim**-0.5)
 
-    def forward(
-        self,
-        x: Tensor,
-        text: Tensor,
-        modulation: Tensor,
-        turn: Rotation,
-        text_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Return the tokens after this block.
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Return the tokens after this block, (B, S, D).
 
         Args:
             x: tokens, (B, S, D).
-            text: text tokens, (B, L, D).
-            modulation: of the time, (B, 1 or S, 6, D).
-            turn: rotary positions of x.
-            text_mask: which text tokens are seen, (B, L) bool; None for all.
+            context: what they are conditioned on.
         """
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = split_modulation(
-            self.scale_shift_table, modulation
+        lengths = context.lengths
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(context.modulation)
+        y = by_sample(modulate, [self.norm1(x)], [shift, scale], lengths).type_as(x)
+        y = self.attn1(
+            y,
+            turn=context.turn,
+            function=context.placement.attend(
+                among_themselves(self.attn1.function, context.grids, self.span),
+                sum(lengths_of(context.grids)),
+            ),
         )
-        y = modulate(self.norm1(x), shift, scale).type_as(x)
-        x = add_gated(x, self.attn1(y, turn=turn), gate)
-        x = x + self.attn2(self.norm2(x).type_as(x), text, mask=text_mask)
-        y = modulate(self.norm3(x), ffn_shift, ffn_scale).type_as(x)
-        return add_gated(x, self.ffn(y), ffn_gate)
+        x = by_sample(add_gated, [x, y], [gate], lengths)
+        x = x + self._look_up(self.norm2(x).type_as(x), context)
+        y = by_sample(modulate, [self.norm3(x)], [ffn_shift, ffn_scale], lengths).type_as(x)
+        return by_sample(add_gated, [x, self.ffn(y)], [ffn_gate], lengths)
+
+    def _modulation(self, conditioning: Tensor) -> tuple[Tensor, ...]:
+        """Return shift, scale and gate of both ends, (B, 1 or S, D) each."""
+        if self.time_proj is not None:
+            projected: Tensor = self.time_proj(conditioning)
+            return projected.chunk(6, dim=-1)
+        return split_modulation(self.scale_shift_table, conditioning)
+
+    def _look_up(self, x: Tensor, context: Context) -> Tensor:
+        """Return what the text, and the image if there is one, answer to the tokens."""
+        source = context.source
+        memory = source if isinstance(source, Memory) else self.attn2.remember(source)
+        answer: Tensor = self.attn2(
+            x,
+            mask=context.text_mask,
+            keys_values=memory.text,
+            added=memory.image,
+            function=to_own_memory(self.attn2.function, context.lengths),
+        )
+        return answer

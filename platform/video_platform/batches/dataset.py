@@ -19,6 +19,11 @@ class Dataset(Protocol[S_co]):
     def __getitem__(self, index: int, /) -> S_co: ...
 
 
+def name_of(dataset: Dataset[Any], index: int) -> str:
+    """Return what a dataset calls a sample, by its method `name`; its index if it has none."""
+    return str(getattr(dataset, "name", str)(index))
+
+
 class Joined(Generic[S]):
     """Several datasets as one: the samples of the first, then those of the second, and so on."""
 
@@ -30,9 +35,17 @@ class Joined(Generic[S]):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> S:
+        dataset, place = self._find(index)
+        return dataset[place]
+
+    def name(self, index: int) -> str:
+        """Return what the sample's own dataset calls it."""
+        return name_of(*self._find(index))
+
+    def _find(self, index: int) -> tuple[Dataset[S], int]:
         number = bisect.bisect_right(self._ends, index)
         dataset = self._datasets[number]
-        return dataset[index - self._ends[number] + len(dataset)]
+        return dataset, index - self._ends[number] + len(dataset)
 
 
 class Remembered(Generic[S]):
@@ -51,6 +64,10 @@ class Remembered(Generic[S]):
 
     def __len__(self) -> int:
         return len(self._dataset)
+
+    def name(self, index: int) -> str:
+        """Return what the dataset calls a sample."""
+        return name_of(self._dataset, index)
 
     def __getitem__(self, index: int) -> S:
         if index in self._kept:

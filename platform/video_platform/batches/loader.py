@@ -56,6 +56,8 @@ class Place:
     """Number of this worker."""
     world: int = 1
     """How many workers share a batch."""
+    copies: int = 1
+    """How many workers are given the same samples, to compute each of them together."""
 
 
 class Loader(Generic[S, B]):
@@ -111,6 +113,10 @@ class Loader(Generic[S, B]):
             )
         self._next = int(state["step"])
 
+    def name(self, index: int) -> str:
+        """Return what the sample of an index is called, for people."""
+        return self._dataset.name(index)
+
     def load(self, step: int, readers: Executor | None = None) -> list[MicroBatch[B]]:
         """Read this rank's micro-batches of one step, by the threads of `readers` if given."""
         batch, first = self._order.batch(step), step * self._order.stride
@@ -128,7 +134,7 @@ class Loader(Generic[S, B]):
                 data=self._collate([next(samples) for _ in slots]),
                 indices=tuple(indices[slot] for slot in slots),
                 positions=tuple(first + slot for slot in slots),
-                share=len(part) / len(indices),
+                share=len(part) / len(indices) / self._place.copies,
                 load=load,
             )
             for part, slots in zip(mine, shown, strict=True)

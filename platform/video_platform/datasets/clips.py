@@ -39,6 +39,10 @@ class DecodedClips:
         """Return how many clips the source lists, readable or not."""
         return len(self._records)
 
+    def name(self, index: int) -> str:
+        """Return the id of the record of clip `index`."""
+        return self._records[index].id
+
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Decode clip `index`, or the next one that can be decoded.
 

@@ -119,6 +119,10 @@ class Cache:
             program=json.loads(row.program) if row.program else None,
         )
 
+    def name(self, place: int) -> str:
+        """Return the id of one sample; no tensor is read."""
+        return str(self._index[place].id)
+
     def stored(self, place: int) -> StoredSample:
         """Read one sample without changing the precision of its tensors.
 

@@ -8,7 +8,7 @@ only a run that ends with unsent metrics raises.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -49,12 +49,15 @@ class Run:
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Note the values of one step; they are sent within about a second."""
+        now_ms = int(time.time() * 1000)
+        self.points([(name, float(value), now_ms, step) for name, value in values.items()])
+
+    def points(self, points: Iterable[tuple[str, float, int, int]]) -> None:
+        """Note metrics as (name, value, time in milliseconds since 1970, step)."""
         from mlflow.entities import Metric
 
-        now_ms = int(time.time() * 1000)
-        points = [Metric(name, float(value), now_ms, step) for name, value in values.items()]
         with self._lock:
-            self._buffer.extend(points)
+            self._buffer.extend(Metric(*point) for point in points)
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag; credentials in the value are hidden."""

@@ -44,17 +44,21 @@ class TrainingConfig:
     seed: int = 0
     """Root of every random draw: order of samples, noise, timesteps, dropout, initial weights."""
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon", "radam"] = "adamw"
     """`muon` makes the updates of the matrices in the network's blocks orthogonal and leaves the
-    rest to AdamW; one step costs a little more and teaches much more."""
+    rest to AdamW; one step costs a little more and teaches much more. `radam` is AdamW that
+    needs no warm-up, as consistency training uses it."""
     learning_rate: float = 1e-4
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from near zero."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """What the learning rate does after the warm-up."""
+    schedule: Literal["constant", "cosine", "wsd"] = "cosine"
+    """What the learning rate does after the warm-up; `wsd` stays at the peak and falls linearly in
+    the last part."""
+    decay_share: float = 0.2
+    """`wsd`: the part of the steps after the warm-up in which the rate falls."""
     final_learning_rate_fraction: float = 0.1
-    """Where `cosine` ends, as a fraction of the peak."""
+    """Where `cosine` and `wsd` end, as a fraction of the peak."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's first and second moment."""
     muon_momentum: float = 0.95
@@ -71,16 +75,37 @@ class TrainingConfig:
     """Lower the decay to (1 + step) / (10 + step) while that is smaller, so that the average of a
     short run does not remember its initial weights."""
 
+    more_ema_decays: tuple[float, ...] = ()
+    """Decays of further averages, each saved under its own name."""
+    ema_widths: tuple[float, ...] = ()
+    """Relative widths of power-function averages (EDM2), each saved under its own name: their
+    memory grows with the run, which suits runs of any length; 0.05 to 0.15 is usual."""
+
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO: 0 replicates all, 1 shards optimiser state, 2 also gradients, 3 also
     weights."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Type of weights, activations and gradients; bf16 keeps fp32 master weights and moments, and
-    needs zero_stage >= 1."""
+    precision: Literal["fp32", "bf16", "autocast"] = "fp32"
+    """Type of weights, activations and gradients. `bf16` keeps fp32 master weights and moments,
+    computes modulation and norms in fp32, and needs zero_stage >= 1. `autocast` keeps all weights
+    and gradients in fp32, those of modulation and norms exactly, and multiplies in bf16: the same
+    memory in all, twice the traffic between ranks."""
     offload_optimizer: Literal["none", "cpu"] = "none"
     """Where optimiser state lives; cpu needs zero_stage >= 1."""
+    offload_parameters: Literal["none", "cpu"] = "none"
+    """Where weights live while they are not computed with; cpu needs zero_stage 3."""
     activation_checkpointing: bool = False
-    """Recompute the activations of each block in the backward pass instead of keeping them."""
+    """Recompute the activations of blocks in the backward pass instead of keeping them."""
+    checkpoint_every_block: int = 1
+    """Which blocks recompute: 1 is all of them, 2 every second one."""
+    checkpoint_keeps: Literal["inputs", "products"] = "inputs"
+    """What a recomputed block keeps: its input alone, or also the results of matrix products and
+    attention, so that little is computed twice."""
+    compile_blocks: bool = False
+    """Compile each block with torch.compile; takes a minute at the start. Not with zero_stage 3,
+    which fetches weights inside of blocks."""
+    sequence_parallel: int = 1
+    """So many neighbouring workers share each sample and split its tokens, for clips that are too
+    long for one (Ulysses). The heads must divide by it, and the workers too."""
 
     log_every: int = 10
     """Steps between two lines of scalars."""
@@ -92,11 +117,22 @@ class TrainingConfig:
     """Steps between two measurements of the held-out loss; None never measures."""
     sample_every: int | None = None
     """Steps between two rounds of sample clips; None never samples."""
-    max_skipped_steps: int = 10
-    """Steps in a row whose gradient is not finite before the run is stopped."""
+    max_skipped_steps: int = 3
+    """Steps in a row whose loss or gradient is not finite before the run goes back to its newest
+    checkpoint and leaves the batches since out. None of these steps changes the weights."""
+    max_skipped_in_1000: int = 20
+    """The same, of the last 1000 steps."""
+    max_rewinds: int = 2
+    """How often the run goes back within 1000 steps; once more and it stops."""
+    spike_deviations: float | None = 8.0
+    """A loss or gradient norm that lies so many mean absolute deviations above its moving average
+    is logged as a spike; None looks for none."""
+    straggler_ratio: float = 1.5
+    """A rank is logged as a straggler where it needs so many times what the others need."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "keep_checkpoints", "max_skipped_steps", *BATCH_SIZES):
+        skips = ("max_skipped_steps", "max_skipped_in_1000")
+        for name in ("steps", "log_every", "keep_checkpoints", *skips, *BATCH_SIZES):
             _at_least_one(name, getattr(self, name))
         for name in ("checkpoint_every", "validate_every", "sample_every"):
             _at_least_one(name, getattr(self, name))
@@ -123,6 +159,8 @@ class TrainingConfig:
             )
         if self.zero_stage == 0 and self.offload_optimizer != "none":
             raise ValueError("offload_optimizer cpu needs zero_stage 1, 2 or 3")
+        self._check_blocks()
+        self._check_averages()
 
     def sizes(self, tokens: int, *, draws: int = 1) -> tuple[int, int]:
         """Return how many samples of so many tokens are in a batch, and most in a micro-batch.
@@ -136,6 +174,34 @@ class TrainingConfig:
         assert self.batch_tokens and self.micro_batch_tokens, "checked before"  # noqa: S101
         multiples = self.batch_tokens // draws // (tokens * self.batch_multiple)
         return max(multiples, 1) * self.batch_multiple, max(self.micro_batch_tokens // tokens, 1)
+
+    def _check_blocks(self) -> None:
+        _at_least_one("checkpoint_every_block", self.checkpoint_every_block)
+        _at_least_one("sequence_parallel", self.sequence_parallel)
+        if self.zero_stage != 3 and self.offload_parameters != "none":
+            raise ValueError(
+                "offload_parameters cpu moves the parts that zero_stage 3 cuts weights into; use "
+                "zero_stage 3, or offload_optimizer"
+            )
+        if self.zero_stage == 3 and self.compile_blocks:
+            raise ValueError(
+                "compile_blocks cannot see through the fetching of weights of zero_stage 3; use "
+                "zero_stage 0, 1 or 2"
+            )
+        special = self.checkpoint_keeps != "inputs" or self.checkpoint_every_block != 1
+        if special and not self.activation_checkpointing:
+            raise ValueError(
+                "checkpoint_keeps and checkpoint_every_block say how activation_checkpointing is "
+                "done; set that to true"
+            )
+
+    def _check_averages(self) -> None:
+        if not 0 < self.decay_share <= 1:
+            raise ValueError(f"decay_share is in (0, 1], not {self.decay_share!r}")
+        if any(not 0 <= decay < 1 for decay in self.more_ema_decays):
+            raise ValueError(f"more_ema_decays are in [0, 1), not {self.more_ema_decays!r}")
+        if any(not 0 < width < 0.28 for width in self.ema_widths):
+            raise ValueError(f"ema_widths are between 0 and 0.28, not {self.ema_widths!r}")
 
     def _check_batch(self) -> None:
         """Accept samples or tokens, for batch and micro-batch alike."""
@@ -157,8 +223,8 @@ class TrainingConfig:
             )
         if self.pack and (self.batch_tokens is None or self.draws == 1):
             raise ValueError(
-                "pack lays samples of different shapes behind each other: it needs batch_tokens and "
-                "micro_batch_tokens, and draws of 2 or more"
+                "pack lays samples of different shapes behind each other: it needs batch_tokens "
+                "and micro_batch_tokens, and draws of 2 or more"
             )
 
 

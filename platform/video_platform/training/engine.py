@@ -6,26 +6,27 @@ on one process or many, and in fp32 gives what a plain PyTorch loop gives.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
-from typing import Any, Literal
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from video_platform.errors import CheckpointError, TrainingError
+from video_platform.training.blocks import OTHER, block_names, block_of, prepare_blocks
 from video_platform.training.config import TrainingConfig
-from video_platform.training.ema import MovingAverage
+from video_platform.training.ema import MovingAverage, decays_of
 from video_platform.training.masters import MOMENTS, Masters, open_masters
 from video_platform.training.optimizers import Muon, open_optimizer
 from video_platform.training.schedules import learning_rate
 from video_platform.training.zero import import_deepspeed, open_process_group, zero_config
 
-Kind = Literal["weights", "ema", "exp_avg", "exp_avg_sq"]
-"""What an engine holds of each parameter, in fp32."""
+Kind = str
+"""What an engine holds of each parameter, in fp32: `weights`, `exp_avg`, `exp_avg_sq`, and each
+average by its name, see `video_platform.training.ema.decays_of`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Engine:
 
     Args:
         module: the network; ZeRO takes over its parameters. Those with `requires_grad` are trained.
-            If `config.activation_checkpointing` is set it names its blocks by `block_names()`.
+            If its blocks are to be recomputed or compiled it names them by `block_names()`.
         config: the run.
 
     Attributes:
@@ -66,11 +67,13 @@ class Engine:
         self.last: StepResult | None = None
         self._config = config
         self._world = dist.get_world_size()
+        if config.precision == "autocast":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            module.forward = torch.autocast(device, torch.bfloat16)(module.forward)
         self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not self._trained:
             raise TrainingError("the network has no parameter to train; all are frozen")
-        if config.activation_checkpointing:
-            recompute_blocks(module)
+        prepare_blocks(module, config)
         self._optimizer = open_optimizer(module, config)
         if config.zero_stage == 0:
             self._optimizer.register_step_pre_hook(self._guard)
@@ -86,13 +89,10 @@ class Engine:
         self._masters: Masters = open_masters(config.zero_stage, optimizer)
         if isinstance(self._optimizer, Muon):
             self._optimizer.bind(self._masters)
-        self._average = (
-            None
-            if config.ema_decay is None
-            else MovingAverage(
-                self._masters.slices(), decay=config.ema_decay, warmup=config.ema_warmup
-            )
-        )
+        self._averages = {
+            name: MovingAverage(self._masters.slices(), decay=decay)
+            for name, decay in decays_of(config).items()
+        }
         self._norm: float | None = None
 
     def backward(self, loss: Tensor, *, share: float) -> None:
@@ -107,8 +107,10 @@ class Engine:
                 micro-batches of a step the shares add up to 1.
         """
         self._masters.before_backward()
-        # DeepSpeed divides by the number of ranks.
-        self._deepspeed.backward(loss * (share * self._world), scale_wrt_gas=False)
+        # DeepSpeed divides by the number of ranks. A loss that is not finite makes the gradient so
+        # too, whatever the graph does: the step is then skipped on all ranks.
+        scale = share * self._world + 0 * loss.detach()
+        self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
 
     def step(self) -> StepResult:
         """Clip, update the weights and their average, and forget the gradient."""
@@ -122,8 +124,9 @@ class Engine:
         norm = math.inf if norm is None else float(norm)
         applied = math.isfinite(norm)
         self.skipped_steps += not applied
-        if applied and self._average is not None:
-            self._average.update(self.steps)
+        if applied:
+            for average in self._averages.values():
+                average.update(self.steps)
         self.steps += 1
         self.last = StepResult(
             applied=applied, grad_norm=norm if applied else math.inf, learning_rate=rate
@@ -134,14 +137,47 @@ class Engine:
         """Return the module's state dict, fp32, on the CPU, whole on every rank. Collective."""
         return self._state_dict("weights")
 
-    def ema_parameters(self) -> dict[str, Tensor]:
-        """Return the same with averaged weights; without an average, the weights. Collective."""
-        return self._state_dict("ema")
+    def ema_parameters(self, which: Kind = "ema") -> dict[str, Tensor]:
+        """Return the same with averaged weights; without an average, the weights. Collective.
+
+        Args:
+            which: an average by name, out of `kinds`.
+
+        Raises:
+            TrainingError: there are averages, but none of this name.
+        """
+        if which != "ema" and which not in self._averages:
+            raise TrainingError(
+                f"there is no average {which!r}; this run keeps {', '.join(self._averages)}"
+            )
+        return self._state_dict(which)
+
+    def grad_norms(self) -> dict[str, float]:
+        """Return the gradient's norm in each block, and outside of them as `other`. Collective.
+
+        It is called between `backward` and `step`, before the gradient is clipped.
+        """
+        blocks = block_names(self.module, "grad_norms")
+        norms = {name: torch.zeros((), device=self.device) for name in (*blocks, OTHER)}
+        for name, parameter in self._trained.items():
+            part = self._masters.gradient(parameter).float()
+            norms[block_of(name, blocks)] += part.square().sum().to(self.device)
+        squares = torch.stack(list(norms.values()))
+        dist.all_reduce(squares)
+        return dict(zip(norms, squares.sqrt().tolist(), strict=True))
+
+    @contextmanager
+    def computing_with(self, kind: Kind) -> Iterator[None]:
+        """Let the module compute with an average of its weights inside the block. Collective."""
+        with self._averaged(kind):
+            self._take_over_masters()
+            yield
+        self._take_over_masters()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """What a checkpoint of this engine consists of."""
-        return ("weights", "exp_avg", "exp_avg_sq") + (() if self._average is None else ("ema",))
+        return ("weights", "exp_avg", "exp_avg_sq", *self._averages)
 
     def gather(self, kind: Kind, *, keep: bool = True) -> dict[str, Tensor]:
         """Collect one kind of state, fp32, on the CPU, by parameter name. Collective.
@@ -181,8 +217,9 @@ class Engine:
                         parameter.copy_(value)
         for name, buffer in buffers.items():
             buffer.copy_(tensors[name])
-        if kind == "weights" and self._average is not None:
-            self._average.reset()
+        if kind == "weights":
+            for average in self._averages.values():
+                average.reset()
 
     def counters(self) -> dict[str, int]:
         """Return what a checkpoint records beside the tensors."""
@@ -207,6 +244,14 @@ class Engine:
                     state[name] = value.detach().to("cpu", copy=True)
         return state
 
+    @torch.no_grad()
+    def _take_over_masters(self) -> None:
+        """Copy the fp32 weights into those that compute."""
+        for parameter in self._trained.values():
+            whole = self._masters.get(parameter)
+            with self._masters.gathered([parameter]):
+                parameter.copy_(whole)
+
     def _having(self, kind: Kind) -> dict[str, nn.Parameter]:
         """Return the trained parameters that have this kind of state."""
         if kind not in MOMENTS or not isinstance(self._optimizer, Muon):
@@ -215,8 +260,8 @@ class Engine:
         return {name: p for name, p in self._trained.items() if keeps(p, kind)}
 
     def _averaged(self, kind: Kind) -> Any:
-        swap = kind == "ema" and self._average is not None
-        return self._average.in_place() if swap and self._average else nullcontext()
+        average = self._averages.get(kind)
+        return nullcontext() if average is None else average.in_place()
 
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
         for name, value in self.module.state_dict(keep_vars=True).items():
@@ -242,21 +287,6 @@ class Engine:
                 parameter.grad = None
         elif self._norm > limit:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-
-
-def recompute_blocks(module: nn.Module) -> None:
-    """Let each block that the network names recompute its activations in the backward pass."""
-    names = getattr(module, "block_names", None)
-    if names is None:
-        raise TrainingError(
-            f"activation_checkpointing needs block_names() on {type(module).__name__}; "
-            "set it to false"
-        )
-    for name in names():
-        block = module.get_submodule(name)
-        block.forward = functools.partial(
-            torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
-        )
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:

@@ -20,125 +20,27 @@ with a discriminator, a diffusion model, a two-player distillation all run throu
 """
 
 import contextlib
-import dataclasses
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from video_platform.batches.loader import MicroBatch
+from video_platform.errors import DivergedError
+from video_platform.training.attempt import Attempt
 from video_platform.training.checkpoint import Checkpoints
 from video_platform.training.config import TrainingConfig
-from video_platform.training.engine import Engine
-from video_platform.training.faults import SkipWatch, stop_on_sigterm
-from video_platform.training.throughput import Phases
+from video_platform.training.faults import SkipPolicy, Verdict, stop_on_sigterm
+from video_platform.training.step import At, Batches, Hook, Outcome, Stateless, Step
+from video_platform.training.throughput import Ledger
+from video_platform.training.window import Report, Scalars, Window
 
+__all__ = ["At", "Batches", "Hook", "Outcome", "Report", "Scalars", "Stateless", "Step", "train"]
 log = logging.getLogger(__name__)
-Report = Callable[[int, Mapping[str, float]], None]
-"""Given the number of steps taken and scalars, on rank 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class At:
-    """Where in the run an update happens."""
-
-    step: int
-    """Number of the update; the first is 0."""
-    seed: int
-    """Root of every draw; see `video_platform.training.draws`."""
-
-
-class Step(Protocol):
-    """One kind of training."""
-
-    @property
-    def engines(self) -> Mapping[str, Engine]:
-        """The trained networks by name; each takes one optimiser step an update."""
-        ...
-
-    def update(self, micro_batches: Sequence[MicroBatch[Any]], at: At) -> Mapping[str, Tensor]:
-        """Update the networks once.
-
-        Returns:
-            Scalars summed over this rank's micro-batches, each times its share (see `Scalars`):
-            added over the ranks they are means over the global batch.
-        """
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what must survive a restart beside the engines, as JSON."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        ...
-
-
-class Stateless:
-    """A step whose engines hold all that must survive a restart."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take nothing over."""
-
-
-class Batches(Protocol):
-    """Where micro-batches come from; `video_platform.batches.Loader` is one."""
-
-    def steps(self) -> Generator[list[MicroBatch[Any]]]:
-        """Yield the micro-batches of the next step and of every later one."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the sequence stands, as JSON."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hook:
-    """Something that every rank does together every so often, such as validation."""
-
-    every: int | None
-    """Steps between two runs; it also runs after the last step. None never runs."""
-    run: Callable[[int], Mapping[str, float]]
-    """Given the number of steps taken; returns scalars to report."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a run ended."""
-
-    step: int
-    """Steps taken in all."""
-    finished: bool
-    """False where the run was asked to stop; started again it goes on."""
-    started_at: int
-    """Steps that an earlier run had taken."""
-    skipped_steps: int
-    """Updates that were not applied, over all engines."""
-
-
-class Scalars:
-    """Adds up the scalars of micro-batches, without waiting for the device."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-
-    def add(self, scalars: Mapping[str, Tensor], *, share: float) -> None:
-        """Add the means over a micro-batch that makes up `share` of the global batch."""
-        for name, value in scalars.items():
-            part = value.detach().float() * share
-            self.totals[name] = self.totals[name] + part if name in self.totals else part
 
 
 def train(
@@ -150,6 +52,7 @@ def train(
     hooks: Sequence[Hook] = (),
     report: Report | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    attempt: Attempt | None = None,
 ) -> Outcome:
     """Run to the last step, from the newest checkpoint if there is one. Called on every rank.
 
@@ -162,105 +65,179 @@ def train(
         report: receives scalars on rank 0.
         should_stop: asked on every rank after every step; if one says yes, or got SIGTERM, all save
             and stop at the same step.
+        attempt: since when the run and this life of it go on, and who watches it.
 
     Raises:
-        TrainingError: gradients stay non-finite.
+        DivergedError: losses or gradients stay non-finite after all rewinds.
         CheckpointError: a checkpoint cannot be written, or belongs to another run.
     """
-    start = _resume(step, batches, checkpoints)
-    done = saved = start
-    watch, phases, window = SkipWatch(config.max_skipped_steps), Phases(), _Window(report)
+    run = _Run(step, batches, config, checkpoints, Ledger(attempt or Attempt()), report)
+    start = run.resume()
     with stop_on_sigterm() as flag, contextlib.closing(batches.steps()) as source:
         stopping = False
-        while done < config.steps and not stopping:
-            with phases.phase("data"):
-                micro_batches = next(source)
-            with phases.phase("step"):
-                window.add(step.update(micro_batches, At(done, config.seed)), micro_batches)
-                stopping = _any(flag.raised or should_stop())
-            done += 1
-            _watch_skips(step.engines, micro_batches, watch, done)
-            last = done == config.steps
-            if done % config.log_every == 0 or last or stopping:
-                window.close(done, step.engines, phases)
+        while run.done < config.steps and not stopping:
+            if not run.update(source) and run.went_back():
+                continue
+            stopping = _any(flag.raised or should_stop())
+            last = run.done == config.steps
+            if run.done % config.log_every == 0 or last or stopping:
+                run.window.close(run.done, step.engines)
             for hook in hooks:
-                if hook.every is not None and (done % hook.every == 0 or last):
-                    with phases.phase("hooks"):
-                        window.report(done, hook.run(done))
-            due = config.checkpoint_every is not None and done % config.checkpoint_every == 0
-            if checkpoints is not None and (due or last or stopping):
-                with phases.phase("save"):
-                    state = {"step": step.state_dict(), "batches": batches.state_dict()}
-                    checkpoints.save(step.engines, step=done, state=state)
-                saved = done
-    log.info("ended after %d of %d steps, saved at %d", done, config.steps, saved)
-    skipped = sum(engine.skipped_steps for engine in step.engines.values())
-    return Outcome(
-        step=done, finished=done >= config.steps, started_at=start, skipped_steps=skipped
-    )
+                if hook.every is not None and (run.done % hook.every == 0 or last):
+                    with run.phase("hooks"):
+                        run.window.report(run.done, hook.run(run.done))
+            due = config.checkpoint_every is not None and run.done % config.checkpoint_every == 0
+            if due or last or stopping:
+                run.save(resting=last or stopping)
+    return run.outcome(start)
 
 
-class _Window:
-    """The scalars between two reports."""
+class _Run:
+    """A run's place, and what is done to move it on."""
 
-    def __init__(self, report: Report | None) -> None:
-        self._report = report
-        self._sums: dict[str, Tensor] = {}
-        self._steps = self._samples = 0
+    def __init__(
+        self,
+        step: Step,
+        batches: Batches,
+        config: TrainingConfig,
+        checkpoints: Checkpoints | None,
+        ledger: Ledger,
+        report: Report | None,
+    ) -> None:
+        self._step, self._batches, self._config = step, batches, config
+        self._checkpoints, self._ledger = checkpoints, ledger
+        self._policy = SkipPolicy(config)
+        self.window = Window(report, config, ledger)
+        self.done = 0
+        self._saved: int | None = None
+        self._counts = {"batches": 0, "skipped": 0, "rewinds": 0}
 
-    def add(self, scalars: Mapping[str, Tensor], micro_batches: Sequence[MicroBatch[Any]]) -> None:
-        for name, value in scalars.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._steps += 1
-        self._samples += sum(len(batch.indices) for batch in micro_batches if batch.share)
+    def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Count the time inside the block."""
+        return self._ledger.phase(name, f"step {self.done}")
 
-    def close(self, done: int, engines: Mapping[str, Engine], phases: Phases) -> None:
-        """Average over ranks and steps, add what engines and clock know, report."""
-        names = sorted(self._sums)
-        local = [torch.tensor(float(self._samples)), *(self._sums[name] for name in names)]
-        sums = torch.stack([value.float().cpu() for value in local])
-        dist.all_reduce(sums := sums.to(next(iter(engines.values())).device))
-        samples, *totals = sums.tolist()
-        scalars = {name: total / self._steps for name, total in zip(names, totals, strict=True)}
-        for name, engine in engines.items():
-            if engine.last is not None:
-                scalars[f"{name}/grad_norm"] = engine.last.grad_norm
-                scalars[f"{name}/learning_rate"] = engine.last.learning_rate
-            scalars[f"{name}/skipped_steps"] = float(engine.skipped_steps)
-        scalars |= phases.read(steps=self._steps, samples=int(samples))
-        self.report(done, scalars)
-        self._sums, self._steps, self._samples = {}, 0, 0
+    def resume(self) -> int:
+        """Go on from the newest checkpoint; return after how many steps."""
+        state = self._restore()
+        if state is not None:
+            self._batches.load_state_dict(state["batches"])
+            self._policy.load_state_dict(state["policy"])
+            self._ledger.load_state_dict(state["ledger"])
+            self._counts = dict(state["counts"])
+            log.info("going on after step %d", self.done)
+        return self.done
 
-    def report(self, done: int, scalars: Mapping[str, float]) -> None:
-        if self._report is not None and dist.get_rank() == 0:
-            self._report(done, scalars)
+    def update(self, source: Iterator[list[MicroBatch[Any]]]) -> bool:
+        """Take the next batch; return whether its update was applied to all networks."""
+        engines = self._step.engines
+        first = next(iter(engines.values()))
+        reported = (self.done + 1) % self._config.log_every == 0
+        pace = self.window.pace.measured(first.module, first.device)
+        with pace if reported else contextlib.nullcontext():
+            with self.phase("data"):
+                taken = next(source)
+            with self.phase("step"):
+                scalars = self._step.update(taken, At(self.done, self._config.seed))
+        self.done += 1
+        self._counts["batches"] += 1
+        skipped = [name for name, e in engines.items() if e.last and not e.last.applied]
+        if skipped:
+            self._counts["skipped"] += 1
+            self._tell_of_skip(skipped, taken, scalars)
+        else:
+            self.window.add(scalars, taken)
+        return not skipped
 
+    def went_back(self) -> bool:
+        """Act on a skipped step: go back to the newest checkpoint where there were too many.
 
-def _resume(step: Step, batches: Batches, checkpoints: Checkpoints | None) -> int:
-    manifest = checkpoints.restore(step.engines) if checkpoints is not None else None
-    if manifest is None:
-        return 0
-    batches.load_state_dict(manifest.state["batches"])
-    step.load_state_dict(manifest.state["step"])
-    log.info("going on after step %d", manifest.step)
-    return manifest.step
+        Raises:
+            DivergedError: that has not helped, or there is none.
+        """
+        checkpointed = self._saved is not None
+        verdict = self._policy.judge(self._counts["batches"] - 1, checkpointed=checkpointed)
+        if verdict is Verdict.STOP:
+            raise DivergedError(
+                f"{self._policy.reason}, last at step {self.done}"
+                f"{'' if checkpointed else ', and there is no checkpoint to go back to'}; lower "
+                "learning_rate, set clip_norm, or look at the samples named in the log "
+                "(max_skipped_steps, max_skipped_in_1000 and max_rewinds are the limits)"
+            )
+        if verdict is Verdict.REWIND:
+            failed_at = self.done
+            state = self._restore()
+            assert state is not None, "it was saved before"  # noqa: S101
+            self._ledger.rewind(state["ledger"])
+            self._counts["rewinds"] += 1
+            self.window.rewound()
+            log.warning(
+                "%s up to step %d: back to step %d, and on with the batches that follow",
+                self._policy.reason, failed_at, self.done,
+            )  # fmt: skip
+        return verdict is Verdict.REWIND
 
+    def save(self, *, resting: bool) -> None:
+        """Write a checkpoint; `resting` if the run ends with it."""
+        if self._checkpoints is None:
+            return
+        with self.phase("save"):
+            state = {
+                "step": self._step.state_dict(),
+                "batches": self._batches.state_dict(),
+                "policy": self._policy.state_dict(),
+                "ledger": self._ledger.state_dict(resting=resting),
+                "counts": self._counts,
+            }
+            self._checkpoints.save(self._step.engines, step=self.done, state=state)
+        self._saved = self.done
 
-def _watch_skips(
-    engines: Mapping[str, Engine],
-    micro_batches: Sequence[MicroBatch[Any]],
-    watch: SkipWatch,
-    done: int,
-) -> None:
-    """The norm is global, so that every rank comes to the same verdict."""
-    skipped = [n for n, engine in engines.items() if engine.last and not engine.last.applied]
-    if skipped:
-        indices = [index for batch in micro_batches for index in batch.indices]
-        log.warning(
-            "step %d: the gradient of %s was not finite, nothing was updated; samples here: %s",
-            done, ", ".join(skipped), indices,
-        )  # fmt: skip
-    watch.note(skipped, step=done)
+    def outcome(self, start: int) -> Outcome:
+        """Say how it ended."""
+        log.info(
+            "ended after %d of %d steps, saved at %s", self.done, self._config.steps, self._saved
+        )
+        return Outcome(
+            step=self.done,
+            finished=self.done >= self._config.steps,
+            started_at=start,
+            skipped_steps=self._counts["skipped"],
+            rewinds=self._counts["rewinds"],
+            seconds=self._ledger.seconds,
+        )
+
+    def _restore(self) -> dict[str, Any] | None:
+        """Load the newest checkpoint into the networks and the step; return what else it holds."""
+        if self._checkpoints is None:
+            return None
+        with self.phase("restore"):
+            manifest = self._checkpoints.restore(self._step.engines)
+        if manifest is None:
+            return None
+        self._step.load_state_dict(manifest.state["step"])
+        self.done = self._saved = manifest.step
+        return manifest.state
+
+    def _tell_of_skip(
+        self,
+        skipped: Sequence[str],
+        taken: Sequence[MicroBatch[Any]],
+        scalars: Mapping[str, Tensor],
+    ) -> None:
+        """Log the samples of a step that was not applied. Collective: the norm is global.
+
+        They are those of the ranks whose loss is not finite, or of all where every loss is finite.
+        """
+        finite = all(math.isfinite(float(value)) for value in scalars.values())
+        names = [self._batches.name(i) for batch in taken if batch.share for i in batch.indices]
+        ranks: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(ranks, (finite, names))
+        blamed = [r for r, (fine, _) in enumerate(ranks) if not fine] or range(len(ranks))
+        if dist.get_rank() == 0:
+            told = [f"samples of rank {rank}: {', '.join(ranks[rank][1])}" for rank in blamed]
+            log.warning(
+                "step %d: the loss or gradient of %s was not finite, nothing was updated; %s",
+                self.done, ", ".join(skipped), "; ".join(told),
+            )  # fmt: skip
 
 
 def _any(mine: bool) -> bool:

@@ -39,6 +39,13 @@ class Masters(Protocol):
         """Return what this rank holds of `get`, live, flat, maybe empty, and where it begins."""
         ...
 
+    def gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Return this rank's part of a parameter's gradient between backward and step, flat.
+
+        Over all ranks the parts make up the whole; a rank may have none.
+        """
+        ...
+
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Make the parameters whole inside the block; what rank 0 writes there reaches all."""
         ...
@@ -70,6 +77,13 @@ class Replicated:
     def fragment(self, parameter: nn.Parameter, moment: str | None = None) -> tuple[Tensor, int]:
         """Return all of it."""
         return self.get(parameter, moment).view(-1), 0
+
+    def gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Return all of it on rank 0, which every rank has, and nothing elsewhere."""
+        mine = parameter.grad is not None and torch.distributed.get_rank() == 0
+        return (
+            parameter.grad.view(-1) if mine and parameter.grad is not None else _nothing(parameter)
+        )
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Do nothing: they are whole."""
@@ -109,6 +123,16 @@ class Partitioned:
         if mapping is None:
             return parameter.new_empty(0, dtype=torch.float32), 0
         return mapping.get_hp_fragment(moment), mapping.lp_fragment_address.start
+
+    def gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Return the part inside this rank's partition."""
+        mapping = cast(Any, parameter)._hp_mapping
+        if mapping is None:
+            return _nothing(parameter)
+        part: Tensor = mapping.get_lp_grad_fragment(cast(Any, parameter)._index_in_param_group)
+        where = mapping.lp_fragment_address
+        whole = part.numel() == parameter.numel() != where.numel
+        return part.reshape(-1)[where.start :][: where.numel] if whole else part.reshape(-1)
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Do nothing: the weights that compute are whole."""
@@ -150,6 +174,11 @@ class Sharded:
         start = torch.distributed.get_rank() * shard.numel()
         left = max(cast(Any, parameter).ds_numel - start, 0)
         return shard[:left], start
+
+    def gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Return this rank's shard; its padding is 0."""
+        part: Tensor = self._zero.get_local_fp32_grad_for_param(parameter)
+        return part.reshape(-1)
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Fetch the shards of the weights that compute."""
@@ -193,6 +222,10 @@ def _fill_state(optimizer: Any, group: dict[str, Any], parameters: list[Tensor])
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         for name in group.get("state", MOMENTS):
             state[name] = torch.zeros_like(parameter.detach())
+
+
+def _nothing(parameter: nn.Parameter) -> Tensor:
+    return torch.empty(0, dtype=torch.float32, device=parameter.device)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""AdamW, and Muon: orthogonalised momentum for the matrices of the blocks, AdamW for the rest.
+"""AdamW, RAdam, and Muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by
 the nearest orthogonal one, so that every direction is learned at the same rate. The update is
@@ -57,7 +57,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
     return turned
 
 
-def open_optimizer(module: nn.Module, config: TrainingConfig) -> "torch.optim.AdamW | Muon":
+def open_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return the optimiser of a run; vectors and scalars never decay.
 
     Raises:
@@ -71,13 +71,13 @@ def open_optimizer(module: nn.Module, config: TrainingConfig) -> "torch.optim.Ad
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    adam = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.epsilon,
-        fused=True,
-    )
+    groups = [group for group in groups if group["params"]]
+    knobs: dict[str, Any] = {
+        "lr": config.learning_rate, "betas": config.betas, "eps": config.epsilon
+    }  # fmt: skip
+    if config.optimizer == "radam":
+        return torch.optim.RAdam(groups, decoupled_weight_decay=True, **knobs)
+    adam = torch.optim.AdamW(groups, fused=True, **knobs)
     if not turned:
         return adam
     return Muon(turned, adam, momentum=config.muon_momentum, weight_decay=config.weight_decay)

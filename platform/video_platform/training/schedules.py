@@ -21,6 +21,15 @@ def cosine(progress: float) -> float:
 
 
 SCHEDULES: Mapping[str, Decay] = {"constant": constant, "cosine": cosine}
+"""Those that know no more than the progress; `wsd` also asks the config for its last part."""
+
+
+def warmup_stable_decay(progress: float, decay_share: float) -> float:
+    """Stay at the peak, then fall linearly in the last part (Hu et al. 2024, arXiv 2404.06395).
+
+    A run can be taken up from before the fall and prolonged, which a cosine does not allow.
+    """
+    return min(1.0, (1.0 - progress) / decay_share)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -29,6 +38,9 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     span = max(1, config.steps - config.warmup_steps)
     progress = min(1.0, (step - config.warmup_steps) / span)
-    remaining = pick(SCHEDULES, config.schedule, "schedule")(progress)
+    if config.schedule == "wsd":
+        remaining = warmup_stable_decay(progress, config.decay_share)
+    else:
+        remaining = pick(SCHEDULES, config.schedule, "schedule")(progress)
     final = config.final_learning_rate_fraction
     return config.learning_rate * (final + (1.0 - final) * remaining)

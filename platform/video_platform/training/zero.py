@@ -78,6 +78,8 @@ def zero_config(config: TrainingConfig, *, num_parameters: int) -> dict[str, Any
     }
     if config.offload_optimizer == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if config.offload_parameters == "cpu":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch_size or 1,  # it only counts them
         "gradient_accumulation_steps": 1,

@@ -369,11 +369,11 @@ def sigterm(folder):
     return {"step": outcome.step, "saved": store.newest().step, "hooked": hooked, "logged": logged}
 
 
-def main(folder, names):
+def main(folder, names, scenarios):
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     for name in names:
-        report = globals()[name.replace("-", "_")](folder)
+        report = scenarios[name.replace("-", "_")](folder)
         dist.barrier()
         if dist.get_rank() == 0:
             (folder / f"{name}.json").write_text(json.dumps(report))
@@ -386,4 +386,4 @@ def alone(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:], globals())

@@ -35,7 +35,7 @@ def test_an_average_warms_up_to_its_decay():
 
 def test_an_average_follows_its_recurrence_and_swaps_in_place():
     live = torch.tensor([1.0, 2.0])
-    average = MovingAverage([live], decay=0.75, warmup=False)
+    average = MovingAverage([live], decay=lambda step: 0.75)
     live.fill_(5.0)
     average.update(0)
     with average.in_place():

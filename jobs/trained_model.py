@@ -1,0 +1,57 @@
+"""The model folder that a training run leaves behind, and what it says of itself."""
+
+from pathlib import Path
+
+from jobs.latents import LatentSource
+from jobs.launch import Payload
+from jobs.recipe import needed
+from pipelines.model_folder import ClipDefaults, ModelCard, ModelFolder
+from video_models.transformer.config import TransformerConfig
+from video_models.transformer.model import VideoTransformer
+from video_platform.cluster import WorkerContext
+from video_platform.training.engine import Engine
+
+
+def averaged(
+    engine: Engine, size: TransformerConfig, context: WorkerContext
+) -> VideoTransformer | None:
+    """Return the averaged network on rank 0. Called on every rank."""
+    weights = engine.ema_parameters()
+    if context.rank != 0:
+        return None
+    transformer = VideoTransformer(size)
+    transformer.load_state_dict(weights)
+    return transformer.eval()
+
+
+def model_card(payload: Payload, source: LatentSource) -> ModelCard:
+    """Describe the model that a recipe trains."""
+    recipe = payload.recipe
+    pixels = needed(recipe.pixels, "pixels", "pretrain")
+    return ModelCard(
+        name=recipe.name,
+        kind="base",
+        text=recipe.model_text,
+        text_identity=source.text_encoder.identity,
+        sampling=recipe.model.sampling,
+        clip=ClipDefaults(
+            frames=pixels.frames, height=pixels.height, width=pixels.width, fps=pixels.fps
+        ),
+        run_id=payload.run_id,
+        parents=payload.parents,
+    )
+
+
+def save_model(
+    path: Path, card: ModelCard, *, source: LatentSource, transformer: VideoTransformer
+) -> ModelFolder:
+    """Write a model folder with the recipe's autoencoder."""
+    return ModelFolder.save(path, card, autoencoder=source.autoencoder, transformer=transformer)
+
+
+def model_tags(folder: ModelFolder) -> dict[str, str]:
+    """Return what a run says about the model that it made."""
+    return {
+        "vdp.fingerprint": folder.card.fingerprints["transformer"],
+        "vdp.folder": str(folder.path.absolute()),
+    }

@@ -1,0 +1,139 @@
+"""What the tests of pretraining run on real ranks; rank 0 writes a JSON report each.
+
+python pretrain_ranks.py FOLDER SCENARIO...   with RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+
+FOLDER holds `recipe.yaml`, a cache, an autoencoder and a model to start from.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from jobs.latents import LatentSource
+from jobs.launch import Payload
+from jobs.pretrain import train_on_rank
+from jobs.recipe import Recipe
+from video_models.formats import open_transformer
+from video_platform.cluster import WorkerContext
+from video_platform.config import load_recipe
+
+
+class Told:
+    """What rank 0 said: scalars by step, files by name."""
+
+    def __init__(self):
+        self.scalars, self.files, self.steps = {}, {}, 0
+
+    def __call__(self, told):
+        if "note" not in told:
+            self.steps = told["step"]
+        elif told["note"].kind == "file":
+            self.files[told["note"].name] = told["note"].content
+        elif told["note"].kind == "metrics":
+            for name, value, _, step in told["note"].content:
+                self.scalars.setdefault(step, {})[name] = value
+
+
+def pretrain(folder, *overrides, stop_after=None):
+    """Train as on Ray's workers; return what came of it and what was told."""
+    recipe = load_recipe(Recipe, folder / "recipe.yaml", overrides)
+    source = LatentSource(recipe)
+    payload = Payload(
+        recipe=source.pinned(recipe),
+        run_id="ab" * 16,
+        parents={"base": "cd" * 16},
+        extra={"base": "some weights"},
+        worker=train_on_rank,
+        folders={},
+    )
+    told, asked = Told(), iter([None] * (stop_after or 99) + ["SIGTERM"] * 99)
+    next(asked)
+    context = WorkerContext(
+        rank=dist.get_rank(),
+        world=dist.get_world_size(),
+        device="cpu",
+        report=told,
+        stop_reason=lambda: next(asked),
+    )
+    result = train_on_rank(payload, context)
+    dist.barrier()
+    return result, told
+
+
+def fresh(folder):
+    """Train from nothing with everything that can be observed, whole and stopped in between."""
+    whole, told = pretrain(folder, f"project={folder}/whole")
+    stopped, _ = pretrain(folder, f"project={folder}/stopped", stop_after=4)
+    resumed, again = pretrain(folder, f"project={folder}/stopped")
+    if dist.get_rank() != 0:
+        return None
+    for name, content in told.files.items():
+        path = folder / "artifacts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return {
+        "scalars": told.scalars,
+        "again": again.scalars,
+        "files": sorted(told.files),
+        "finished": [whole["finished"], stopped["finished"], resumed["finished"]],
+        "fingerprints": [each["tags"]["vdp.fingerprint"] for each in (whole, resumed)],
+        "same grid": whole["pictures"]["samples.png"] == resumed["pictures"]["samples.png"],
+        "same curves": whole["pictures"]["curves.png"] == resumed["pictures"]["curves.png"],
+    }
+
+
+def weights_of(folder):
+    return open_transformer(folder).state_dict()
+
+
+def changed(folder, *overrides, name, base):
+    """Fine-tune; return which parameters of the merged model are not bit for bit the base's."""
+    overrides = (
+        f"project={folder}/{name}", f"pretrain.start_from={base}", "model.transformer=null",
+        "pretrain.training.steps=3", "pretrain.training.sample_every=1", *overrides,
+    )  # fmt: skip
+    result, _ = pretrain(folder, *overrides)
+    if dist.get_rank() != 0:
+        return None
+    before, after = (
+        weights_of(base / "transformer"),
+        weights_of(result["tags"]["vdp.folder"] + "/transformer"),
+    )
+    return sorted(key for key in before if not torch.equal(before[key], after[key]))
+
+
+def tuned(folder):
+    """Fine-tune everything and parts, at every stage, from our folder and a published one."""
+    ours, published = folder / "whole" / "model", folder / "wan"
+    if dist.get_rank() == 0:
+        shutil.copytree(ours / "transformer", published / "transformer")
+    dist.barrier()
+    parts = "pretrain.train=[blocks.*.attn2.*, proj_out.*]"
+    report = {"everything": changed(folder, name="everything", base=published)}
+    for stage in (1, 2, 3):
+        report[f"parts, stage {stage}"] = changed(
+            folder, f"pretrain.training.zero_stage={stage}", parts, name=f"parts-{stage}", base=ours
+        )
+    report["parts, bf16"] = changed(
+        folder, "pretrain.training.precision=bf16", parts, name="parts-bf16", base=ours
+    )
+    return report
+
+
+def main(folder, names):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    for name in names:
+        report = globals()[name](folder)
+        dist.barrier()
+        if dist.get_rank() == 0:
+            (folder / f"{name}.json").write_text(json.dumps(report))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

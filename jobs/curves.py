@@ -87,4 +87,4 @@ def _draw(panel: Any, title: str, lines: Curves, *, logarithmic: bool) -> None:
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
-        panel.legend(fontsize=8, frameon=False)
+        panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

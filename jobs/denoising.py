@@ -59,15 +59,14 @@ class DenoisingStep:
             loss = (loss_weight(t, self.section.weight) * losses).mean()
             self.engine.backward(loss, share=batch.share)
             scalars.add({"loss": loss, **told(batch.load)}, share=batch.share)
-            counted = float(batch.share > 0)
+            counted = float(batch.share > 0) / self.section.training.sequence_parallel
             for part in parts_of(batch):
                 scalars.add(self.meter.work(part.data), share=counted)
             by_time = losses_by_time(losses, t, self.section.observe.time_buckets)
             scalars.add_parts(*(scaled(each, counted) for each in by_time))
-        if self.section.observe.grad_norms and self._is_logged(at.step):
-            norms = self.engine.grad_norms()
-            scalars.add_parts(*block_norms(norms, world=self.meter.world))
-        self.engine.step()
+        by_block = self.section.observe.grad_norms and self._is_logged(at.step)
+        norms = self.engine.step(by_block=by_block).block_norms
+        scalars.add_parts(*block_norms(norms, world=self.meter.world))
         return scalars.totals
 
     def state_dict(self) -> dict[str, Any]:

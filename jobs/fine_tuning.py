@@ -154,7 +154,21 @@ def fresh_size(recipe: Recipe, source: LatentSource) -> TransformerConfig:
             f"{spelled.text_dim}, but the cache has {channels} and the text encoder {text_dim}; "
             "change them, or use model.preset, which follows"
         )
+    if problems := further_inputs(size):
+        raise ConfigError(f"model.transformer: {problems[0]}; leave them out")
     return dataclasses.replace(size, latent_channels=channels, text_dim=text_dim)
+
+
+def further_inputs(size: TransformerConfig) -> list[str]:
+    """Say which inputs a network wants besides latents, time and one text."""
+    wanted = {
+        "condition_channels": size.condition_channels > 0,
+        "guidance_embedding": size.guidance_embedding,
+        "image_dim": size.image_dim is not None,
+        "more_text_dims": len(size.more_text_dims) > 0,
+    }
+    names = ", ".join(name for name, wants in wanted.items() if wants)
+    return [f"it has {names}, inputs that pretraining does not give"] if names else []
 
 
 def _check_base(base: Base, size: TransformerConfig, recipe: Recipe, source: LatentSource) -> None:
@@ -168,8 +182,7 @@ def _check_base(base: Base, size: TransformerConfig, recipe: Recipe, source: Lat
             f"it takes {size.latent_channels} latent channels and texts of width {size.text_dim}, "
             f"the cache has {channels} and {text_dim}: take its own autoencoder and text encoder"
         )
-    if size.guidance_embedding:
-        problems.append("its guidance scale is an input, which only distillation trains")
+    problems += further_inputs(size)
     if base.card is not None:
         if base.card.fingerprints["vae"] != source.autoencoder_fingerprint:
             problems.append("its autoencoder is not that of the cache: encode with its own")

@@ -29,6 +29,7 @@ from video_platform.latents.disk import DiskCache
 from video_platform.latents.spec import latent_spec, text_spec
 from video_platform.training.config import TrainingConfig
 from video_platform.training.draws import generator
+from video_platform.training.sequence_parallel import data_place
 
 FIXED_BATCH = 32
 """Clips in a batch of a fixed set."""
@@ -179,7 +180,7 @@ class LatentSource:
                 work=work,
             ),
             self.pack if config.pack else self.collate,
-            place=Place(rank=context.rank, world=context.world),
+            place=data_place(context.rank, context.world, config.sequence_parallel),
             config=self._loading,
             pack_tokens=config.micro_batch_tokens if config.pack else None,
             content=content,

@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.plan_config import Kind, PlanConfig
-from jobs.plan_search import Estimate, Load, batches_of, choose, estimates, loads
+from jobs.plan_search import Estimate, Load, batches_of, choose, estimates, loads, worthwhile
 from jobs.plan_subject import Subject, subjects
 from jobs.recipe import Recipe
 
-WIDTH = 130
+WIDTH = 145
 """Columns of a table where the terminal does not say."""
-SHOWN = 12
-"""Settings in a table unless all are asked for."""
 TERA = 1e12
-PARTS = ("weights", "masters", "moments", "averages", "gradients", "activations")
+PARTS = {
+    "weights": "weights", "masters": "fp32", "moments": "Adam", "averages": "EMA",
+    "gradients": "grads", "activations": "activ.",
+}  # fmt: skip
 """Columns of memory; buckets and workspace stand together as buffers."""
 
 
@@ -65,8 +66,7 @@ class Plan:
 
     def utilisation(self, estimate: Estimate) -> float:
         """Return the share of the peak that the model's own operations get, waiting included."""
-        half = estimate.training.precision == "bf16"
-        peak = self.kind.bf16_tflops if half else self.kind.fp32_tflops
+        peak = self.kind.peak_tflops(estimate.training.precision)
         return self.per_step("total") / (estimate.step_s * self.gpus * peak * TERA)
 
 
@@ -93,7 +93,7 @@ def run(recipe: Recipe, *, as_json: bool = False, all_settings: bool = False) ->
         console = Console()
         console = console if console.is_terminal else Console(width=WIDTH)
         for plan in plans:
-            show(plan, console, most=len(plan.found) if all_settings else SHOWN)
+            show(plan, console, all_settings=all_settings)
     return plans
 
 
@@ -129,7 +129,7 @@ def as_tree(plan: Plan) -> dict[str, Any]:
 def _estimate_tree(plan: Plan, estimate: Estimate) -> dict[str, Any]:
     memory = estimate.memory
     return {
-        "knobs": estimate.knobs,
+        "knobs": estimate.setting.knobs,
         "fits": estimate.fits,
         "device_bytes": {**dataclasses.asdict(memory.device), "total": memory.device.total},
         "host_bytes": {**dataclasses.asdict(memory.host), "total": memory.host.total},
@@ -142,7 +142,7 @@ def _estimate_tree(plan: Plan, estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan, console: Console, *, most: int) -> None:
+def show(plan: Plan, console: Console, *, all_settings: bool) -> None:
     """Print a plan: what is trained, the settings, and which to take."""
     subject = plan.subject
     console.rule(f"{subject.title} on {plan.gpus} x {plan.config.kind}")
@@ -153,7 +153,7 @@ def show(plan: Plan, console: Console, *, most: int) -> None:
         f"{plan.per_step('total') / TERA:.3g} TFLOP; {subject.steps} steps"
     )
     console.print(_shapes(plan))
-    console.print(_settings(plan, most))
+    console.print(_settings(plan, all_settings))
     console.print(f"[dim]Assumed of each {plan.config.kind}: {_assumptions(plan)}.[/]")
     console.print(_verdict(plan))
 
@@ -175,23 +175,24 @@ def _shapes(plan: Plan) -> Table:
     return table
 
 
-def _settings(plan: Plan, most: int) -> Table:
-    """Lay out the settings, those that fit and are fast first."""
-    order = sorted(plan.found, key=lambda each: (not each.fits, each.step_s, each.plainness))
-    unit, size = ("GB", 1e9) if order[0].memory.device.total > 2e9 else ("MB", 1e6)
+def _settings(plan: Plan, all_settings: bool) -> Table:
+    """Lay out the settings that are worth taking, or all of them."""
+    order = plan.found if all_settings else worthwhile(plan.found)
+    unit, size = ("GB", 1e9) if order[-1].memory.device.total > 2e9 else ("MB", 1e6)
     table = _table(
         f"Memory of a device at its worst moment, and of its host for it, {unit}",
-        "ZeRO", "offload", "recompute", *PARTS, "buffers", "all", "host", "fits", "step", "hours",
-        plan.config.currency,
+        "ZeRO", "recomputed", "offloaded", "split", *PARTS.values(), "buffers", "all", "host",
+        "fits", "step", "hours", plan.config.currency,
     )  # fmt: skip
-    for each in order[:most]:
-        knobs, device = each.training, each.memory.device
+    for each in order:
+        setting, device = each.setting, each.memory.device
         parts = [getattr(device, name) for name in PARTS]
         sizes = [*parts, device.buckets + device.workspace, device.total, each.memory.host.total]
         table.add_row(
-            str(knobs.zero_stage),
-            "-" if knobs.offload_optimizer == "none" else "optimizer",
-            "blocks" if knobs.activation_checkpointing else "-",
+            str(setting.zero_stage),
+            setting.recomputed,
+            setting.offloaded,
+            str(setting.sequence_parallel),
             *(f"{number / size:.1f}" if number else "-" for number in sizes),
             "yes" if each.fits else "no",
             _seconds(each.step_s),
@@ -229,15 +230,14 @@ def _verdict(plan: Plan) -> str:
 
 
 def _knobs(estimate: Estimate) -> str:
-    values = {**estimate.knobs}
-    values["activation_checkpointing"] = str(values["activation_checkpointing"]).lower()
-    return ", ".join(f"{name}={values[name]}" for name in reversed(values))
+    return ", ".join(
+        f"{name}={str(value).lower()}" for name, value in estimate.setting.knobs.items()
+    )
 
 
 def _assumptions(plan: Plan) -> str:
     kind = plan.kind
-    half = plan.subject.training.precision == "bf16"
-    peak = kind.bf16_tflops if half else kind.fp32_tflops
+    peak = kind.peak_tflops(plan.subject.training.precision)
     return (
         f"{kind.memory_gb:g} GB, of which {kind.reserved_gb:g} and {kind.spare:.0%} are not ours, "
         f"{peak:g} TFLOP/s at {plan.config.utilisation:.0%}, "

@@ -39,6 +39,10 @@ class Kind:
     spare: float = 0.08
     """Share of the memory that is left free, for what an allocator cannot use."""
 
+    def peak_tflops(self, precision: str) -> float:
+        """Return the peak for a precision of training."""
+        return self.fp32_tflops if precision == "fp32" else self.bf16_tflops
+
 
 KINDS: dict[str, Kind] = {
     "a100": Kind(

@@ -74,6 +74,8 @@ class Subject:
     shapes: tuple[Shape, ...]
     width: int
     """Of a token."""
+    layers: int
+    """Blocks."""
     work: Callable[[Shape], ShapeWork]
     """Operations for one sample."""
     held: Callable[[Shape, TrainingConfig, int], Held]
@@ -226,6 +228,7 @@ def _of_transformer(
         trained=held(shapes[0], training, 1).trained,
         heads=config.num_heads,
         width=config.dim,
+        layers=config.num_layers,
         shapes=shapes,
         work=work,
         held=held,
@@ -257,6 +260,7 @@ def _autoencoder(recipe: Recipe) -> Iterator[Subject]:
         trained=one.trained,
         heads=1,
         width=0,
+        layers=0,
         shapes=(shape,),
         work=work,
         held=held,

@@ -38,6 +38,7 @@ from video_platform.tracking import Run
 from video_platform.training import checkpoint
 from video_platform.training.engine import Engine
 from video_platform.training.loop import Hook, Report, train
+from video_platform.training.sequence_parallel import open_sequence
 
 
 def run(recipe: Recipe) -> None:
@@ -76,6 +77,8 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     network = begun(recipe, source)
     engine = Engine(network.to(context.device), config)
+    if config.sequence_parallel > 1:
+        network.placement = open_sequence(config.sequence_parallel)
     held_out, trained = source.split(section.held_out, seed=config.seed)
     meter = open_meter(engine, network.config, section, context)
     history = History()

@@ -16,6 +16,7 @@ from jobs.latents import LatentSource
 from jobs.sample_grid import Frames, SampleGrid
 from pipelines.model_folder import ModelCard
 from pipelines.text_to_video import TextToVideo
+from video_models.layers.sequence import whole
 from video_models.transformer.model import VideoTransformer
 from video_platform.tracking import Run
 from video_platform.training.engine import Engine
@@ -79,7 +80,7 @@ class Samples:
         share = -(-len(self._prompts) // world)
         mine = [self._prompts[i % len(self._prompts)] for i in range(rank, share * world, world)]
         network = self._engine.module
-        with self._engine.computing_with("ema"), evaluating(network):
+        with self._engine.computing_with("ema"), evaluating(network), whole(network):
             model = TextToVideo(
                 self._card,
                 autoencoder=copy.deepcopy(self._source.autoencoder).to(self._engine.device),

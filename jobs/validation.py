@@ -15,6 +15,7 @@ from torch import Tensor
 from jobs.denoising import draw_noise, velocity_of
 from jobs.latent_order import Part
 from jobs.latents import LatentBatch, LatentSource
+from video_models.layers.sequence import whole
 from video_models.objectives.denoising import validation_losses
 from video_platform.batches.loader import MicroBatch, Place
 from video_platform.training.engine import Engine
@@ -78,10 +79,11 @@ class Validation:
 
     def _losses(self, batch: MicroBatch[LatentBatch]) -> Tensor:
         """Return the loss of each clip at each time, (times, B)."""
-        measured = validation_losses(
-            velocity_of(self._engine, batch.data.text),
-            self._source.latents(batch, 0).to(self._engine.device),
-            noise=draw_noise(batch, 0).to(self._engine.device),
-            times=TIMES,
-        )
+        with whole(self._engine.module):  # each rank has clips of its own
+            measured = validation_losses(
+                velocity_of(self._engine, batch.data.text),
+                self._source.latents(batch, 0).to(self._engine.device),
+                noise=draw_noise(batch, 0).to(self._engine.device),
+                times=TIMES,
+            )
         return torch.stack([measured[t] for t in TIMES]).double().cpu()

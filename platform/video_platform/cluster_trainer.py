@@ -78,8 +78,8 @@ def resources(config: ClusterConfig) -> dict[str, float]:
 def _set_limits(config: ClusterConfig) -> None:
     """Set what Ray Train reads from the environment of the driver.
 
-    A worker that no longer answers is given up when a hang is. Where fewer workers will do, those of
-    a machine that was lost just now are not waited for: Ray counts its room for a while yet.
+    A worker that no longer answers is given up when a hang is. Where fewer workers will do, those
+    of a machine that was lost just now are not waited for: Ray counts its room for a while yet.
     """
     if config.hang_timeout_s is not None:
         os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.hang_timeout_s)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from video_platform.cluster_config import ClusterConfig
 from video_platform.cluster_context import WorkerContext
-from video_platform.cluster_mailbox import Failure, open_mailbox
+from video_platform.cluster_mailbox import Failure, Notice, open_mailbox
 from video_platform.cluster_trainer import fit, resources
 from video_platform.errors import ClusterError, WorkerDiedError
 
@@ -65,16 +65,27 @@ def run_workers(
         thread.start()
         while thread.is_alive():
             watch()
-            for progress in ray.get(mailbox.drain.remote(0.2)):
-                on_progress(progress)
+            _pass_on(ray.get(mailbox.drain.remote(0.2)), on_progress)
         thread.join()
-    for progress in ray.get(mailbox.drain.remote(0.0)):
-        on_progress(progress)
-    told: list[Failure] = ray.get(mailbox.failures.remote())
-    if failures or any(failure.final for failure in told):
-        raise explain(failures[0] if failures else None, told)
+    _pass_on(ray.get(mailbox.drain.remote(0.0)), on_progress)
+    final: Failure | None = ray.get(mailbox.final.remote())
+    if final is not None:
+        raise explain(None, [final])
+    if failures:
+        raise explain(failures[0], ray.get(mailbox.failures.remote()))
     result: R = ray.get(mailbox.result.remote())
     return result
+
+
+def _pass_on(
+    news: Sequence[Mapping[str, Any] | Notice], on_progress: Callable[[Mapping[str, Any]], None]
+) -> None:
+    """Log what is for the log, and pass on the rest."""
+    for item in news:
+        if isinstance(item, Notice):
+            log.warning("%s", item.text)
+        else:
+            on_progress(item)
 
 
 def explain(error: BaseException | None, failures: Sequence[Failure]) -> BaseException:

@@ -19,10 +19,12 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.transformer_cases import (
+    FULL_TIME,
     HEADER,
     SIZES,
     Inputs,
     build_peer,
+    compiled,
     interleaved,
     open_ours,
     peer_in_bf16,
@@ -32,7 +34,6 @@ from tests.benchmarks.transformer_cases import (
 from tests.benchmarks.transformer_gpu import measure_on_gpu
 
 Step = Callable[[], torch.Tensor]
-FULL_TIME = 1000.0
 
 
 def step_of(model: torch.nn.Module, inputs: Inputs) -> Step:
@@ -48,13 +49,6 @@ def peer_step(model: torch.nn.Module, inputs: Inputs) -> Step:
     latents, text = inputs.latents.to(dtype), inputs.text.to(dtype)
     t = torch.tensor([0.5 * FULL_TIME])
     return lambda: model(latents, t, text, return_dict=False)[0]
-
-
-def compiled(model: torch.nn.Module) -> torch.nn.Module:
-    """Compile the blocks one by one, for this shape."""
-    for block in model.blocks:
-        block.compile(dynamic=False)
-    return model
 
 
 def faster_dtype() -> torch.dtype:

@@ -20,12 +20,13 @@ from video_models.formats import open_transformer
 from video_models.transformer.model import VideoTransformer
 
 TEXT_TOKENS, TEXT_DIM, CHANNELS = 512, 4096, 16
+FULL_TIME = 1000.0  # the peer counts time from 0 to 1000
 
 SIZES = {
-    "25m": {"num_attention_heads": 6, "attention_head_dim": 64, "ffn_dim": 1536, "num_layers": 9},
-    "130m": {"num_attention_heads": 12, "attention_head_dim": 64, "ffn_dim": 3072, "num_layers": 13},
+    "25m": {"num_attention_heads": 3, "ffn_dim": 1536, "num_layers": 9},
+    "130m": {"num_attention_heads": 6, "ffn_dim": 3072, "num_layers": 13},
 }
-"""What each size sets beside the defaults of Wan 2.1 (25.0M and 131.4M parameters)."""
+"""What each size sets beside the defaults of Wan 2.1, whose heads have 128 channels."""
 
 SIDE = 32
 """Latent rows and columns: 256 tokens a frame."""
@@ -78,6 +79,13 @@ def peer_in_bf16(size: str) -> torch.nn.Module:
     for name, parameter in model.named_parameters():
         if name.endswith("scale_shift_table"):
             parameter.data = parameter.data.float()
+    return model
+
+
+def compiled(model: torch.nn.Module) -> torch.nn.Module:
+    """Compile the blocks one by one, for the shapes that they will see."""
+    for block in model.blocks:
+        block.compile(dynamic=False)
     return model
 
 

@@ -9,10 +9,18 @@ import time
 
 import pytest
 
+from tests.faults.proxy import FaultyS3, seeded
+from tests.faults.test_exactly_once import LINE
 from tests.faults.training_world import STEPS, Fault, World, run
 from video_platform import cluster
 from video_platform.cluster_config import ClusterConfig
-from video_platform.errors import DivergedError, HungError, WorkerDiedError
+from video_platform.errors import (
+    ClusterError,
+    DivergedError,
+    HungError,
+    VdpError,
+    WorkerDiedError,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning"
@@ -100,6 +108,47 @@ def test_a_worker_that_dies_once_too_often_ends_the_run(ray, tmp_path):
 @pytest.mark.slow
 def test_an_error_that_no_attempt_can_mend_ends_the_run_at_once(ray, tmp_path):
     world = World(str(tmp_path), bad_samples=tuple(range(20)))
-    with pytest.raises(DivergedError, match=r"of 3 steps was not finite.*no checkpoint"):
+    with pytest.raises(DivergedError, match=r"of 3 steps was not finite.*no good checkpoint"):
         run(world)
     assert not list(tmp_path.glob("checkpoints/step*"))
+
+
+@pytest.mark.slow
+def test_attempts_that_end_alike_without_a_step_end_the_run(ray, tmp_path):
+    faults = tuple(Fault(kind, 0, 0) for kind in ("fail", "fail_too", "fail_again", "fail_last"))
+    with pytest.raises(ClusterError, match=r"training worker \d failed:(.|\n)*something broke"):
+        run(World(str(tmp_path), faults), max_failures=-1)
+    assert len(list(tmp_path.glob("fail*"))) == 3
+
+
+@pytest.mark.slow
+def test_a_bad_line_to_s3_changes_nothing(undisturbed, s3_url, s3_server, tmp_path, monkeypatch):
+    """Requests that fail, are slow, are cut short or lose their answer; and a worker dies too."""
+    with FaultyS3(
+        s3_server, seeded(3, {fault: 2 * share for fault, share in LINE.items()})
+    ) as line:
+        world = World(
+            str(tmp_path), (Fault("kill", 1, 7),), checkpoints=f"{s3_url}/checkpoints",
+            environment={"AWS_ENDPOINT_URL": line.url, "AWS_MAX_ATTEMPTS": "8"},
+        )  # fmt: skip
+        same_end(run(world), undisturbed)
+    counts = line.counts()
+    assert sum(counts.values()) - counts["ok"] > 10, counts
+
+
+@pytest.mark.slow
+def test_an_s3_that_is_gone_ends_the_run_with_its_reason(ray, s3_url, s3_server, tmp_path):
+    with FaultyS3(s3_server) as line:
+        world = World(
+            str(tmp_path), checkpoints=f"{s3_url}/checkpoints", pause_s=0.5,
+            environment={"AWS_ENDPOINT_URL": line.url, "AWS_MAX_ATTEMPTS": "2"},
+        )  # fmt: skip
+
+        def cut_off(told):
+            if told["step"] == 4:
+                line._schedule = lambda number: "503"
+
+        start_s = time.monotonic()
+        with pytest.raises(VdpError, match="SlowDown|503|could not be written"):
+            run(world, on_progress=cut_off, max_failures=1)
+    assert time.monotonic() - start_s < 240

@@ -107,7 +107,7 @@ def test_two_machines_train_together_and_one_goes_on_alone(there):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_another_machine_trains_comes_home(there):
-    start, second, project, log = there
+    start, _, project, log = there
     driver = start(0, 2)
     assert driver.wait(600) == 0, log.read_text()[-6000:]
     check(project)

@@ -51,6 +51,7 @@ class World:
     """Indices of samples that hold a NaN."""
     checkpoints: str | None = None
     knobs: dict = dataclasses.field(default_factory=dict)
+    environment: dict = dataclasses.field(default_factory=dict)
     pause_s: float = 0.0
     """How much longer each step takes."""
 
@@ -97,6 +98,8 @@ class Faulty(Regression):
     def fail(self):
         raise RuntimeError("something broke")
 
+    fail_too = fail_again = fail_last = fail
+
     def bad_gradient(self):
         parameter = self.engines["net"].module.first.weight
         handle = parameter.register_hook(lambda grad: (handle.remove(), grad * float("nan"))[1])
@@ -137,6 +140,7 @@ def place_of(world):
 
 def train_small(world, context):
     """Run on every rank; rank 0 tells losses as they come, and what the network ended as."""
+    os.environ.update(world.environment)
     knobs = config(**(KNOBS | world.knobs))
     engine = Engine(Network(), knobs)
     order = Order([Bucket(range(20), *knobs.sizes(1))], seed=knobs.seed)

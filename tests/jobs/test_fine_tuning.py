@@ -90,6 +90,13 @@ def test_a_base_of_another_text_encoder_is_refused(world):
         starting(world, "reader")
 
 
+def test_a_base_that_wants_an_image_is_refused(world):
+    model = make_transformer(condition_channels=3, text_padding="mask")
+    save_transformer(model, world[2] / "image" / "transformer")
+    with pytest.raises(ConfigError, match="it has condition_channels, inputs that"):
+        starting(world, "image")
+
+
 def test_a_base_has_its_own_size(world):
     recipe, source, folder = world
     model = dataclasses.replace(recipe.model, preset="shapes")

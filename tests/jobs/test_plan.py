@@ -7,8 +7,9 @@ import pytest
 
 from jobs.cli import main
 from jobs.plan import run
+from jobs.plan_search import Setting, worthwhile
 from jobs.recipe import Recipe
-from tests.benchmarks.plan_memory import LARGE, SMALL, Case, cases, count, forecast, in_processes
+from tests.benchmarks.plan_memory import LARGE, case, cases, count, forecast, in_processes
 from video_models.presets import TRANSFORMERS
 from video_models.transformer.costs import transformer_costs
 from video_platform.config import load_recipe
@@ -34,26 +35,26 @@ def printed(capsys):
 
 
 def test_memory_is_what_training_takes_within_a_tenth():
+    bf16, again = {"precision": "bf16"}, {"activation_checkpointing": True}
     settings = [
-        Case(),
-        Case(precision="bf16"),
-        Case(recompute=True),
-        Case(precision="bf16", recompute=True, micro_batches=1),
-        Case(stage=3, precision="bf16"),
-        Case(config=LARGE, precision="bf16", recompute=True),
+        case(),
+        case(**bf16),
+        case(**again),
+        case(**bf16, **again, micro=1),
+        case(**bf16, zero_stage=3),
+        case(**bf16, **again, config=LARGE),
     ]
-    for case, taken in zip(settings, in_processes(count, settings), strict=True):
-        assert forecast(case) == pytest.approx(taken, rel=0.03), str(case)
-    assert LARGE != SMALL
+    for setting, taken in zip(settings, in_processes(count, settings), strict=True):
+        assert forecast(setting) == pytest.approx(taken, rel=0.03), str(setting)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_memory_of_every_setting_is_what_training_takes_within_a_tenth(ranks):
     """Run as `pytest -m slow tests/jobs/test_plan.py`, minutes."""
-    for case in cases(ranks):
-        [taken] = in_processes(count, [case])
-        assert forecast(case) == pytest.approx(taken, rel=0.1), str(case)
+    settings = cases(ranks)
+    for setting, taken in zip(settings, in_processes(count, settings), strict=True):
+        assert forecast(setting) == pytest.approx(taken, rel=0.1), str(setting)
 
 
 def test_counts_of_a_plan_are_those_of_the_formulas(capsys):
@@ -75,19 +76,38 @@ def test_the_fastest_setting_that_fits_is_taken(capsys):
     chosen = plan.chosen
     assert chosen.fits
     assert chosen.step_s <= 1.02 * min(each.step_s for each in plan.found if each.fits)
-    assert chosen.knobs["activation_checkpointing"], "activations of 32,760 tokens fit no device"
+    assert chosen.setting.recomputed != "nothing", "activations of 32,760 tokens fit no device"
     [roomy] = plan_of(*WAN, "plan.gpus=64", "plan.memory_gb=2000")
-    assert not roomy.chosen.knobs["activation_checkpointing"]
+    assert roomy.chosen.setting.recomputed == "nothing"
     assert roomy.chosen.step_s < chosen.step_s
 
 
 def test_small_models_take_the_plainest_setting(capsys):
     for plan in plan_of("plan.kind=cpu", "plan.gpus=2"):
-        assert plan.chosen.knobs == {
-            "zero_stage": 0, "activation_checkpointing": False, "offload_optimizer": "none",
-        }  # fmt: skip
+        assert plan.chosen.setting == Setting()
     runs = [tree["run"] for tree in printed(capsys)]
     assert runs == ["train-autoencoder", "pretrain", "distill guidance", "distill progressive"]
+
+
+def test_settings_that_are_slower_and_need_more_are_left_out(capsys):
+    [plan] = plan_of(*WAN, "plan.gpus=8")
+    kept = worthwhile(plan.found)
+    sizes = [each.memory.device.total for each in kept]
+    assert sizes == sorted(sizes, reverse=True)
+    assert 1 < len(kept) < len(plan.found)
+    parts = {each.setting.sequence_parallel for each in plan.found}
+    assert parts == {1, 2, 4, 8}
+
+
+def test_a_sample_shared_by_devices_takes_a_part_of_the_activations(capsys):
+    [plan] = plan_of(*WAN, "plan.gpus=8")
+
+    def activations(parts):
+        wanted = Setting(sequence_parallel=parts, zero_stage=3)
+        [found] = [each for each in plan.found if each.setting == wanted]
+        return found.memory.device.activations
+
+    assert activations(1) / activations(8) == pytest.approx(8, rel=0.1)
 
 
 def test_money_is_hours_times_devices_times_price(capsys):

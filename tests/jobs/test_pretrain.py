@@ -46,7 +46,8 @@ pretrain:
   weight: {{kind: min_snr}}
   held_out: 0.3
   sample_prompts: [a red circle moves right, a blue square moves up, a yellow one stays still]
-  observe: {{time_buckets: 4, peak_tflops: 0.1, trace: {{first_step: 2, last_step: 3}}}}
+  observe: {{grad_norms: true, time_buckets: 4, peak_tflops: 0.1,
+    trace: {{first_step: 2, last_step: 3}}}}
 cluster: {{workers: 2}}
 """
 

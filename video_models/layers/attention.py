@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from video_models.layers.linear import Linear
 from video_models.layers.norms import WideRMSNorm
 from video_models.layers.rope import Rotation, rotate
 
@@ -65,12 +66,12 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.function = function
         self.qk_norm = qk_norm
-        self.to_q = nn.Linear(dim, dim)
-        self.to_k = nn.Linear(dim, dim)
-        self.to_v = nn.Linear(dim, dim)
+        self.to_q = Linear(dim, dim)
+        self.to_k = Linear(dim, dim)
+        self.to_v = Linear(dim, dim)
         self.norm_q = head_norm(dim, num_heads, eps, qk_norm)
         self.norm_k = head_norm(dim, num_heads, eps, qk_norm)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.to_out = nn.ModuleList([Linear(dim, dim)])
 
     def forward(
         self,

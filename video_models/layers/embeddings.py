@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from video_models.layers.linear import Linear, gelu_of
+
 
 def widen(x: Tensor) -> Tensor:
     """Return x in float32, or as it is if it is wider."""
@@ -57,10 +59,10 @@ class TextProjection(nn.Module):
 
     def __init__(self, text_dim: int, dim: int):
         super().__init__()
-        self.linear_1 = nn.Linear(text_dim, dim)
-        self.linear_2 = nn.Linear(dim, dim)
+        self.linear_1 = Linear(text_dim, dim)
+        self.linear_2 = Linear(dim, dim)
 
     def forward(self, text: Tensor) -> Tensor:
         """Return (B, L, D) from (B, L, text_dim)."""
-        projected: Tensor = self.linear_2(F.gelu(self.linear_1(text), approximate="tanh"))
+        projected: Tensor = self.linear_2(gelu_of(self.linear_1, text, "tanh"))
         return projected

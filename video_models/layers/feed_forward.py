@@ -1,22 +1,21 @@
 """The feed-forward network of a transformer block: linear, GELU, linear, each token by itself."""
 
-from typing import Literal
-
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from video_models.layers.linear import Gelu, Linear, gelu_of
 
 
 class ProjectedGelu(nn.Module):
     """The first half of a feed-forward network."""
 
-    def __init__(self, dim: int, ffn_dim: int, *, approximate: Literal["tanh", "none"] = "tanh"):
+    def __init__(self, dim: int, ffn_dim: int, *, approximate: Gelu = "tanh"):
         super().__init__()
-        self.proj = nn.Linear(dim, ffn_dim)
+        self.proj = Linear(dim, ffn_dim)
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gelu(x W^T + b)."""
-        return F.gelu(self.proj(x), approximate=self.approximate)
+        return gelu_of(self.proj, x, self.approximate)
 
 
 class FeedForward(nn.Module):
@@ -35,14 +34,14 @@ class FeedForward(nn.Module):
         ffn_dim: int,
         *,
         dim_out: int | None = None,
-        approximate: Literal["tanh", "none"] = "tanh",
+        approximate: Gelu = "tanh",
     ):
         super().__init__()
         # Published models keep a dropout at number 1.
         self.net = nn.Sequential(
             ProjectedGelu(dim, ffn_dim, approximate=approximate),
             nn.Identity(),
-            nn.Linear(ffn_dim, dim_out or dim),
+            Linear(ffn_dim, dim_out or dim),
         )
 
     def forward(self, x: Tensor) -> Tensor:

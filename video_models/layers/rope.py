@@ -69,24 +69,6 @@ def axis_angles(
     return torch.outer(positions, frequencies)
 
 
-def grid_angles(
-    grid: tuple[int, int, int], width: int, *, stretch: Stretch | None = None
-) -> Tensor:
-    """Return the angles of every token of a grid, (S, width / 2) float64.
-
-    Tokens are in (frame, row, column) order; each axis has its share of the width.
-    """
-    F, R, Q = grid
-    views = ((F, 1, 1, -1), (1, R, 1, -1), (1, 1, Q, -1))
-    trained, rule = ((None, None, None), None) if stretch is None else stretch
-    axes = zip(grid, axis_widths(width), trained, views, strict=True)
-    parts = [
-        axis_angles(length, part, trained=most, rule=rule or "interpolation").view(view)
-        for length, part, most, view in axes
-    ]
-    return torch.cat([part.expand(F, R, Q, -1) for part in parts], dim=-1).flatten(0, 2)
-
-
 def rotation(
     grid: tuple[int, int, int],
     head_dim: int,
@@ -94,9 +76,21 @@ def rotation(
     device: torch.device,
     stretch: Stretch | None = None,
 ) -> Rotation:
-    """Return the rotation of every token of a grid, tokens in (frame, row, column) order."""
-    angles = grid_angles(grid, head_dim, stretch=stretch)
-    return torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64)
+    """Return the rotation of every token of a grid, tokens in (frame, row, column) order.
+
+    Each axis has its share of the channels; its sines and cosines are taken once, of far fewer
+    positions than the grid has tokens.
+    """
+    F, R, Q = grid
+    trained = (None, None, None) if stretch is None else stretch.trained
+    rule = "interpolation" if stretch is None else stretch.rule
+    views = ((F, 1, 1, -1), (1, R, 1, -1), (1, 1, Q, -1))
+    parts = []
+    for length, width, most, view in zip(grid, axis_widths(head_dim), trained, views, strict=True):
+        angles = axis_angles(length, width, trained=most, rule=rule)
+        turn = torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64)
+        parts.append(turn.view(view).expand(F, R, Q, -1))
+    return torch.cat(parts, dim=-1).flatten(0, 2)
 
 
 def absolute_positions(
@@ -110,8 +104,8 @@ def absolute_positions(
 
     Vaswani et al. 2017, arXiv 1706.03762, section 3.5, on three axes.
     """
-    angles = grid_angles(grid, dim, stretch=stretch)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1).to(device, torch.float32)
+    turn = rotation(grid, dim, device=device, stretch=stretch)
+    return torch.cat((turn.real, turn.imag), dim=-1)
 
 
 def rotate(x: Tensor, turn: Rotation) -> Tensor:

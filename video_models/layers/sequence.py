@@ -7,9 +7,11 @@ nothing is split; whoever knows other devices passes something with the same thr
 Legend: B batch, S tokens, H heads, d channels of a head.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from video_models.layers.attention import AttentionFunction
 
@@ -53,3 +55,14 @@ class Whole:
 
 WHOLE = Whole()
 """One device has it all."""
+
+
+@contextmanager
+def whole(module: nn.Module) -> Iterator[None]:
+    """Let a transformer compute all tokens of a sample here inside the block, whoever trains it."""
+    placement = getattr(module, "placement", WHOLE)
+    module.placement = WHOLE  # type: ignore[assignment]  # no submodule
+    try:
+        yield
+    finally:
+        module.placement = placement  # type: ignore[assignment]

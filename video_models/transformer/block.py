@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from video_models.layers.attention import Attention, AttentionFunction
 from video_models.layers.embeddings import WideLinear
 from video_models.layers.feed_forward import FeedForward
-from video_models.layers.modulation import add_gated, modulate, split_modulation
+from video_models.layers.modulation import add_gated, split_modulation
 from video_models.layers.norms import WideLayerNorm
 from video_models.transformer.config import TransformerConfig
 from video_models.transformer.context import Context
@@ -63,7 +63,7 @@ class TransformerBlock(nn.Module):
         """
         lengths = context.lengths
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(context.modulation)
-        y = by_sample(modulate, [self.norm1(x)], [shift, scale], lengths).type_as(x)
+        y = by_sample(self.norm1, [x], [shift, scale], lengths).type_as(x)
         y = self.attn1(
             y,
             turn=context.turn,
@@ -74,7 +74,7 @@ class TransformerBlock(nn.Module):
         )
         x = by_sample(add_gated, [x, y], [gate], lengths)
         x = x + self._look_up(self.norm2(x).type_as(x), context)
-        y = by_sample(modulate, [self.norm3(x)], [ffn_shift, ffn_scale], lengths).type_as(x)
+        y = by_sample(self.norm3, [x], [ffn_shift, ffn_scale], lengths).type_as(x)
         return by_sample(add_gated, [x, self.ffn(y)], [ffn_gate], lengths)
 
     def _modulation(self, conditioning: Tensor) -> tuple[Tensor, ...]:

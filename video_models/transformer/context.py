@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from video_models.layers.joining import joined
 from video_models.layers.rope import Rotation, Stretch, rotation
 from video_models.layers.sequence import WHOLE, Placement
 from video_models.transformer.config import TransformerConfig
@@ -70,7 +71,7 @@ class Turns:
                 rotation(grid, self._head_dim, device=device, stretch=self._stretch)
                 for grid in grids
             ]
-            self._known[key] = each[0] if len(each) == 1 else torch.cat(each)
+            self._known[key] = joined(each, 0)
         return self._known[key]
 
 

@@ -8,9 +8,10 @@ head.
 
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from video_models.layers.attention import Attention, AttentionFunction, KeysValues, head_norm
+from video_models.layers.linear import Linear
 from video_models.transformer.config import TransformerConfig
 
 
@@ -51,8 +52,8 @@ class CrossAttention(Attention):
             dim, num_heads=heads, eps=config.eps, function=function, qk_norm=config.qk_norm
         )
         if config.image_dim is not None:
-            self.add_k_proj = nn.Linear(dim, dim)
-            self.add_v_proj = nn.Linear(dim, dim)
+            self.add_k_proj = Linear(dim, dim)
+            self.add_v_proj = Linear(dim, dim)
             self.norm_added_k = head_norm(dim, heads, config.eps, config.qk_norm)
 
     def remember(self, tokens: Tokens) -> Memory:

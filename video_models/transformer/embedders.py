@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from video_models.layers.embeddings import NumberEmbedder, TextProjection, WideLinear
 from video_models.layers.feed_forward import FeedForward
+from video_models.layers.joining import joined
 from video_models.layers.norms import WideLayerNorm
 from video_models.transformer.config import TransformerConfig
 
@@ -99,4 +100,4 @@ class ConditionEmbedder(nn.Module):
         """Return the tokens of all texts, (B, L, D), from (B, L_i, text_dim_i) of each encoder."""
         embedders = (self.text_embedder, *self.more_text_embedders)
         tokens = [embed(text) for embed, text in zip(embedders, texts, strict=True)]
-        return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=1)
+        return joined(tokens, 1)

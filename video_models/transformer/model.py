@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from video_models.layers.attention import AttentionFunction, attend
-from video_models.layers.modulation import modulate, split_modulation
+from video_models.layers.joining import joined
+from video_models.layers.modulation import split_modulation
 from video_models.layers.norms import WideLayerNorm
 from video_models.layers.rope import Rotation, absolute_positions
 from video_models.layers.sequence import WHOLE, Placement
@@ -126,10 +127,10 @@ class VideoTransformer(nn.Module):
         time, modulation, turn, here = self._placed(time, modulation, turn, lengths)
         context = Context(modulation, turn, grids, here, sources[0], mask, self.placement)
         groups = lay_out_latents(self.config, latents, condition)
-        x = torch.cat([self._embed(z, grid) for z, grid in zip(groups, grids, strict=True)], dim=1)
+        x = joined([self._embed(z, grid) for z, grid in zip(groups, grids, strict=True)], 1)
         x, kept = self._pass_blocks(self.placement.split(x, 1), context, sources, features)
         shift, scale = split_modulation(self.scale_shift_table, time[..., None, :])
-        x = by_sample(modulate, [self.norm_out(x)], [shift, scale], here).type_as(x)
+        x = by_sample(self.norm_out, [x], [shift, scale], here).type_as(x)
         parts = torch.split(self.placement.join(self.proj_out(x), 1), list(lengths), dim=1)
         out = [self._unpatch(part, grid) for part, grid in zip(parts, grids, strict=True)]
         velocity = out[0] if isinstance(latents, Tensor) else [v[0] for v in out]

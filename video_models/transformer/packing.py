@@ -85,8 +85,10 @@ def to_own_memory(kernel: AttentionFunction, lengths: Sequence[int]) -> Attentio
 
 
 def _runs_varlen(kernel: AttentionFunction, q: Tensor) -> bool:
-    """Say whether PyTorch's kernel for varying lengths computes what `kernel` does."""
-    return kernel is attend and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+    """Say whether PyTorch's kernel for varying lengths computes what `kernel` does, and runs."""
+    if kernel is not attend or not q.is_cuda or q.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return torch.cuda.get_device_capability(q.device) >= (8, 0)
 
 
 def _attend_varlen(

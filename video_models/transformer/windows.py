@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from video_models.layers.attention import AttentionFunction
+from video_models.layers.joining import joined
 from video_models.transformer.spans import Grid, Run, Span, grid_runs
 
 
@@ -45,7 +46,7 @@ def _attend_box(
         )
         for run in axes[axis]
     ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1 + axis)
+    return joined(parts, 1 + axis)
 
 
 def _attend_equal(

@@ -5,9 +5,11 @@ A network hands over its plan by `block_names()`; nothing here knows its class.
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
@@ -53,31 +55,51 @@ def recompute_blocks(
     """
     how: dict[str, Any] = {"use_reentrant": False}
     if keeps == "products":
-        kept = [op for op in PRODUCTS if op is not None]
-        how["context_fn"] = functools.partial(create_selective_checkpoint_contexts, kept)
+        how["context_fn"] = _keep_products
     for number, block in enumerate(_blocks(module, "activation_checkpointing")):
         if number % every == 0:
             _wrap(block, lambda forward: functools.partial(checkpoint, forward, **how))
 
 
-def _op(name: str) -> Any:
-    """Return an operator of PyTorch, or None where this build has none of the name."""
-    return getattr(getattr(torch.ops.aten, name, None), "default", None)
+def _ops(*names: str) -> list[Any]:
+    """Return operators of PyTorch; this build may lack some, or know them once they are used."""
+    spaces = ((getattr(torch.ops, space), op) for space, op in (n.split("::") for n in names))
+    return [getattr(space, op).default for space, op in spaces if hasattr(space, op)]
 
 
-PRODUCTS = tuple(
-    _op(name)
-    for name in (
-        "mm",
-        "addmm",
-        "bmm",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-    )
+PRODUCTS = (
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "aten::_scaled_dot_product_flash_attention",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "mkldnn::_linear_pointwise",
+    "torch_attn::_varlen_attn",
 )
 """Operators whose results selective recomputing keeps: nearly all of the arithmetic."""
+
+
+def _keep_products() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Return what a block's forward pass and its repetition run inside."""
+    first, again = create_selective_checkpoint_contexts(_ops(*PRODUCTS))
+    return _with_own_linear(first), _with_own_linear(again)
+
+
+@contextmanager
+def _with_own_linear(context: AbstractContextManager[Any]) -> Iterator[None]:
+    """Enter the context with PyTorch's own linear layer in place of that of ZeRO 3.
+
+    DeepSpeed's adds the bias into the product that is kept, and so once more in the repetition; it
+    replaces PyTorch's in the whole process, whatever else is trained there.
+    """
+    replaced, F.linear = F.linear, torch._C._nn.linear
+    try:
+        with context:
+            yield
+    finally:
+        F.linear = replaced
 
 
 def block_of(parameter: str, blocks: tuple[str, ...]) -> str:

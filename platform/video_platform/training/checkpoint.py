@@ -1,317 +1,323 @@
 """Checkpoints that are whole or not there, hold no code, and know no ZeRO stage.
 
-    folder/step-00000500/
-        manifest.json                     step, fingerprint, counters; size and SHA-256 of each file
-        model.weights.safetensors         one file for each engine and kind of state, fp32, whole
-        model.exp_avg.safetensors ...     parameters by name
+    checkpoints = Checkpoints("s3://bucket/run", run_fingerprint=fingerprint({...}))
+    manifest = checkpoints.restore(engines)          # None: the run starts afresh
+    checkpoints.save(engines, step=500, state={})    # training goes on while it is written
+    checkpoints.mark_good(500)
+    checkpoints.wait()
 
-Rank 0 writes into a hidden folder, flushes it to disk, and renames it: a folder of that name is
-complete or does not exist. Reading takes the newest one whose every byte matches its manifest; a
-torn one is reported and passed over. What was written at one ZeRO stage and number of ranks goes on
-at any other.
+Every rank copies what it holds to its own memory; a thread of each writes that to a disk that all
+nodes share or to S3, with the SHA-256 of every file, and tells it in a record beside the files.
+When all records are there, rank 0 writes the manifest: then the checkpoint exists. Threads agree by
+these files alone, and ranks talk to each other only where training calls.
 
-The folder is a local one; on a cluster it lies on a file system that all nodes share. Every rank
-reads it, and rank 0 holds one kind of state (4 bytes a parameter) in memory while it writes.
+Every byte is checked before anything is loaded. What is torn is set aside with its reason, and the
+newest whole checkpoint is taken; each rank reads a share of the files, whatever the number of ranks
+and the ZeRO stage that wrote them.
 """
 
 import dataclasses
-import hashlib
+import functools
 import json
 import logging
-import os
-import shutil
+import secrets
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
-import torch
-import torch.distributed as dist
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from video_platform.errors import CheckpointError, StorageError
+from video_platform.storage import Store, open_store
+from video_platform.training.background import Background
+from video_platform.training.checkpoint_manifest import Manifest, fingerprint
+from video_platform.training.checkpoint_shards import (
+    MISSING,
+    HostCopy,
+    Pieces,
+    Restorable,
+    Whole,
+    count_elements,
+    read_pieces,
+    tensors_of,
+    write_pieces,
+)
+from video_platform.training.checkpoint_store import CheckpointStore
+from video_platform.training.ranks import from_all, from_rank_0, rank, world
 
-from video_platform.errors import CheckpointError
-
-FORMAT = 2
-MANIFEST = "manifest.json"
+__all__ = ["Checkpoints", "Manifest", "Restorable", "fingerprint"]
 log = logging.getLogger(__name__)
 
 
-class Restorable(Protocol):
-    """What a checkpoint needs of an engine."""
-
-    @property
-    def kinds(self) -> tuple[Any, ...]:
-        """What to write, one file each."""
-        ...
-
-    def gather(self, kind: Any, *, keep: bool = True) -> dict[str, Tensor]:
-        """Collect one kind."""
-        ...
-
-    def restore(self, kind: Any, tensors: Mapping[str, Tensor]) -> None:
-        """Take it over."""
-        ...
-
-    def counters(self) -> dict[str, int]:
-        """Return what is no tensor."""
-        ...
-
-    def restore_counters(self, counters: Mapping[str, int]) -> None:
-        """Take it over."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a checkpoint says about itself."""
-
-    step: int
-    """Optimiser steps that the run has taken; it goes on with the step of this number."""
-    fingerprint: str
-    """Identity of the run, see `fingerprint`."""
-    counters: dict[str, dict[str, int]]
-    """By engine."""
-    state: dict[str, Any]
-    """What must survive beside the engines, as JSON: of the training step and of the batches."""
-    files: dict[str, dict[str, Any]]
-    """By file name: `size_bytes` and `sha256`."""
-    format: int = FORMAT
-    """Version of this layout."""
-
-
-def fingerprint(tree: Mapping[str, Any]) -> str:
-    """Hash what must stay the same for a resumed run to be the same run, as canonical JSON."""
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class Checkpoints:
-    """The checkpoints of one run, in one folder. All methods are called on every rank alike.
+    """The checkpoints of one run. All methods but `newest` are called on every rank alike.
 
     Args:
-        folder: created when first written to.
+        url: folder or s3:// prefix, in reach of all ranks; made when first written to.
         run_fingerprint: of this run; a checkpoint of another is refused.
-        keep: how many of the newest stay.
+        keep: how many of the newest stay, besides the newest that is good.
+        keep_every: checkpoints of multiples of so many steps stay for ever; None keeps none.
+        timeout_s: how long rank 0 waits for the others when a checkpoint is written.
+
+    Attributes:
+        url: where they are.
     """
 
-    def __init__(self, folder: Path | str, *, run_fingerprint: str, keep: int = 2) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        url: Path | str,
+        *,
+        run_fingerprint: str,
+        keep: int = 2,
+        keep_every: int | None = None,
+        timeout_s: float = 600.0,
+    ) -> None:
+        root = open_store(url)
+        self.url = root.url
+        self._store = CheckpointStore(root)
         self._fingerprint = run_fingerprint
-        self._keep = keep
+        self._keep, self._keep_every, self._timeout_s = keep, keep_every, timeout_s
+        self._copy = HostCopy()
+        self._background = Background("checkpoint")
+        self._flight: tuple[int, Future[None]] | None = None
 
     def save(
         self, engines: Mapping[str, Restorable], *, step: int, state: Mapping[str, Any]
     ) -> None:
-        """Write the state after `step` steps; return when it is on disk. Collective.
+        """Begin to write the state after `step` steps; return when it is copied. Collective.
+
+        One save is under way at most: a second one waits for the first.
 
         Raises:
-            CheckpointError: rank 0 could not write; earlier checkpoints are untouched.
+            CheckpointError: the one before could not be written; earlier ones are untouched.
         """
-        writer = _Writer(self.folder / f".{_name(step)}.partial") if _rank() == 0 else None
-        for name, engine in engines.items():
-            for kind in engine.kinds:
-                tensors = engine.gather(kind, keep=writer is not None)
-                if writer is not None:
-                    writer.add(f"{name}.{kind}.safetensors", tensors)
-        failure = None
-        if writer is not None:
-            manifest = Manifest(
-                step=step,
-                fingerprint=self._fingerprint,
-                counters={name: engine.counters() for name, engine in engines.items()},
-                state=dict(state),
-                files=writer.files,
-            )
-            failure = writer.commit(manifest, self.folder / _name(step))
-            if failure is None:
-                self._prune()
-        if not _agree(failure is None):
+        self.wait()
+        manifest = Manifest(
+            step=step,
+            fingerprint=self._fingerprint,
+            attempt=from_rank_0(lambda: secrets.token_hex(4)),
+            counters={name: engine.counters() for name, engine in engines.items()},
+            state=json.loads(json.dumps(state)),  # training changes what it gave us
+            tensors=tensors_of(engines),
+            files={},
+        )
+        pieces = self._copy.take(engines)
+        write = functools.partial(self._write, manifest, pieces, rank=rank(), ranks=world())
+        self._flight = step, self._background.submit(write)
+
+    def wait(self) -> None:
+        """Return when the save under way is done on all ranks. Collective.
+
+        Raises:
+            CheckpointError: it could not be written; earlier checkpoints are untouched.
+        """
+        if self._flight is None:
+            return
+        (step, future), self._flight = self._flight, None
+        error = future.exception()
+        failures = [each for each in from_all(error and _told(error)) if each is not None]
+        if failures:
             raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self.folder}: "
-                f"{failure or 'see the error of rank 0'}"
+                f"the checkpoint of step {step} could not be written to {self.url}: {failures[0]}"
             )
 
-    def restore(self, engines: Mapping[str, Restorable]) -> Manifest | None:
-        """Load the newest whole checkpoint into the engines. Collective.
+    def mark_good(self, step: int) -> None:
+        """Say that a checkpoint is sound; until a later one is, it stays.
+
+        It may still be under way.
+        """
+        if rank() == 0:
+            self._background.submit(lambda: self._try(lambda: self._store.mark_good(step)))
+
+    def has_good(self) -> bool:
+        """Say whether `restore(at="good")` would find one. Collective."""
+        self._settle()
+        return from_rank_0(lambda: bool(self._store.good()))
+
+    def restore(
+        self, engines: Mapping[str, Restorable], *, at: Literal["newest", "good"] = "newest"
+    ) -> Manifest | None:
+        """Load a whole checkpoint into the engines. Collective.
+
+        Args:
+            engines: the networks by name.
+            at: the newest, or the newest that was marked as good; those after it are set aside.
 
         Returns:
             Its manifest, or None where there is none and the run starts afresh.
 
         Raises:
             CheckpointError: it belongs to another run, or not every rank can read it.
+            StorageError: the store cannot be reached.
         """
-        newest = torch.tensor(-1)
-        if _rank() == 0 and (found := self.newest()) is not None:
-            newest.fill_(found.step)
-        if dist.is_initialized():
-            newest = _broadcast(newest)
-        if newest < 0:
-            return None
-        path = self.folder / _name(int(newest))
-        if not _agree((path / MANIFEST).is_file()):
-            raise CheckpointError(
-                f"{path} is not visible on every node; "
-                "put checkpoints on a file system that all nodes share"
-            )
-        manifest = read_manifest(path)
-        self._check(manifest, engines, path)
-        for name, engine in engines.items():
-            for kind in engine.kinds:
-                file = f"{name}.{kind}.safetensors"
-                if file in manifest.files:  # an average may be newly switched on
-                    engine.restore(kind, load_file(path / file))
-            engine.restore_counters(manifest.counters[name])
-        return manifest
-
-    def newest(self) -> Manifest | None:
-        """Return the manifest of the newest checkpoint that is whole; log those passed over."""
-        for path in sorted(self.folder.glob("step-*"), reverse=True):
-            try:
-                return verify(path)
-            except CheckpointError as error:
-                log.warning("passing over a torn checkpoint: %s", error)
+        self._settle()
+        for step in from_rank_0(self._store.good if at == "good" else self._store.steps):
+            manifest = from_rank_0(functools.partial(self._read, step))
+            if manifest is None:
+                continue
+            self._check(manifest, engines)
+            pieces = self._share_of(manifest)
+            if pieces is not None:
+                _load(engines, manifest, pieces)
+                if at == "good":
+                    from_rank_0(functools.partial(self._leave, step))
+                return manifest
         return None
 
-    def _check(self, manifest: Manifest, engines: Mapping[str, Restorable], path: Path) -> None:
+    def newest(self) -> Manifest | None:
+        """Return the manifest of the newest checkpoint that is whole, reading every byte of it."""
+        for step in self._store.steps():
+            try:
+                manifest = self._store.read(step)
+                self.pieces(manifest)
+            except CheckpointError as error:
+                log.warning("passing over a torn checkpoint: %s", error)
+            else:
+                return manifest
+        return None
+
+    def pieces(self, manifest: Manifest) -> Pieces:
+        """Read all that a checkpoint holds, on this rank alone.
+
+        Raises:
+            CheckpointError: something is missing, cut off or altered.
+        """
+        files = self._store.files(manifest.step, manifest.attempt)
+        pieces = read_pieces(files, list(manifest.files), manifest)
+        reason = _lacking(manifest, sum(piece.numel() for _, piece in pieces))
+        if reason is not None:
+            raise CheckpointError(reason)
+        return pieces
+
+    def _write(self, manifest: Manifest, pieces: Pieces, *, rank: int, ranks: int) -> None:
+        """Write this rank's part in the background; rank 0 commits."""
+        step, attempt = manifest.step, manifest.attempt
+        tell = functools.partial(self._store.tell, step, attempt, rank=rank)
+        try:
+            tell(write_pieces(self._store.files(step, attempt), pieces, rank=rank))
+        except BaseException as error:  # the edge of a thread: rank 0 must not wait in vain
+            told = {"failure": _told(error)}
+            self._try(lambda: tell(told))
+            raise
+        if rank == 0:
+            files = self._store.collect(step, attempt, ranks=ranks, timeout_s=self._timeout_s)
+            self._store.commit(dataclasses.replace(manifest, files=files))
+            self._try(lambda: self._store.prune(keep=self._keep, keep_every=self._keep_every))
+
+    def _settle(self) -> None:
+        """Wait for everything that the background does."""
+        self.wait()
+        self._background.submit(lambda: None).result()
+
+    def _try(self, action: Callable[[], None]) -> None:
+        """Do what the run can do without."""
+        try:
+            action()
+        except (StorageError, CheckpointError) as error:
+            log.warning("checkpoints in %s: %s", self.url, error)
+
+    def _read(self, step: int) -> Manifest | None:
+        """Read a manifest; set it aside if it is torn."""
+        try:
+            return self._store.read(step)
+        except CheckpointError as error:
+            self._set_aside(step, str(error))
+            return None
+
+    def _share_of(self, manifest: Manifest) -> Pieces | None:
+        """Read this rank's share of the files; None where any rank finds the checkpoint torn."""
+        store = self._store.files(manifest.step, manifest.attempt)
+        mine = sorted(manifest.files)[rank() :: world()]
+        pieces: Pieces = []
+        torn = unreachable = None
+        try:
+            pieces = read_pieces(store, mine, manifest)
+        except CheckpointError as error:
+            torn = str(error)
+        except StorageError as error:
+            unreachable = str(error)
+        found = from_all((unreachable, torn, sum(piece.numel() for _, piece in pieces)))
+        for text, _, _ in found:
+            if text is not None:
+                raise StorageError(text)
+        reasons = [text for _, text, _ in found if text is not None]
+        reason = reasons[0] if reasons else _lacking(manifest, sum(count for *_, count in found))
+        if reason is None:
+            return pieces
+        self._refuse_if_hidden(store, reason)
+        from_rank_0(functools.partial(self._set_aside, manifest.step, reason))
+        return None
+
+    def _refuse_if_hidden(self, store: Store, reason: str) -> None:
+        """Tell a file that is gone from one that a rank's node does not see.
+
+        Raises:
+            CheckpointError: rank 0 sees it.
+        """
+        name = reason.removesuffix(MISSING).rsplit("/", 1)[-1]
+        if reason.endswith(MISSING) and from_rank_0(functools.partial(store.exists, name)):
+            raise CheckpointError(
+                f"{store.url} is not visible on every node; "
+                "put checkpoints in S3, or on a file system that all nodes share"
+            )
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        log.warning("setting a torn checkpoint aside: %s", reason)
+        self._try(lambda: self._store.quarantine(step, reason))
+
+    def _leave(self, step: int) -> None:
+        """Set aside what came after a step, which the run goes on from."""
+        for later in self._store.steps():
+            if later > step:
+                self._store.quarantine(later, f"the run went back to step {step}")
+
+    def _check(self, manifest: Manifest, engines: Mapping[str, Restorable]) -> None:
+        """Refuse what is of another run or network, before anything is loaded."""
+        place = f"the checkpoint of step {manifest.step} in {self.url}"
         if manifest.fingerprint != self._fingerprint:
             raise CheckpointError(
-                f"{path} is of another run (model, data, seed or batch size differ); "
+                f"{place} is of another run (model, data, seed or batch size differ); "
                 "name a fresh folder for this run's checkpoints, or use that run's recipe"
             )
         if manifest.counters.keys() != engines.keys():
             raise CheckpointError(
-                f"{path} holds the networks {sorted(manifest.counters)}, "
+                f"{place} holds the networks {sorted(manifest.counters)}, "
                 f"this run trains {sorted(engines)}"
             )
-
-    def _prune(self) -> None:
-        for path in sorted(self.folder.glob("step-*"), reverse=True)[self._keep :]:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def verify(path: Path) -> Manifest:
-    """Check every byte of a checkpoint against its manifest.
-
-    Raises:
-        CheckpointError: something is missing, cut off or altered.
-    """
-    manifest = read_manifest(path)
-    for name, expected in manifest.files.items():
-        file = path / name
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing")
-        if file.stat().st_size != expected["size_bytes"]:
-            raise CheckpointError(
-                f"{file} has {file.stat().st_size} bytes, expected {expected['size_bytes']}"
-            )
-        if _sha256(file) != expected["sha256"]:
-            raise CheckpointError(f"{file} does not match its checksum")
-    return manifest
+        for name, kinds in tensors_of(engines).items():
+            for kind, mine in kinds.items():
+                given = manifest.tensors[name].get(kind)
+                if given is not None and given != mine:
+                    raise CheckpointError(f"{place} is of another network: {_unlike(mine, given)}")
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read what a checkpoint says about itself, without checking its files.
-
-    Raises:
-        CheckpointError: there is none, or it is of a version that this code does not know.
-    """
-    try:
-        tree = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(**tree)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path / MANIFEST} cannot be read: {error}") from None
-    if manifest.format != FORMAT:
-        raise CheckpointError(f"{path} has format {manifest.format}, this code reads {FORMAT}")
-    if any(Path(name).name != name for name in manifest.files):
-        raise CheckpointError(f"{path / MANIFEST} names a file outside its own folder")
-    return manifest
+def _load(engines: Mapping[str, Restorable], manifest: Manifest, pieces: Pieces) -> None:
+    for name, engine in engines.items():
+        held = manifest.tensors[name]
+        for kind in engine.kinds:
+            if kind in held:  # an average may be newly switched on
+                engine.restore(kind, Whole(pieces, f"{name}/{kind}", held[kind]))
+        engine.restore_counters(manifest.counters[name])
 
 
-class _Writer:
-    """Fills a hidden folder; after a first failure it does nothing, so that ranks stay in step."""
-
-    def __init__(self, partial: Path) -> None:
-        self._partial = partial
-        self._failure: Exception | None = None
-        self.files: dict[str, dict[str, Any]] = {}
-        self._try(self._start)
-
-    def add(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write one file."""
-        self._try(lambda: self._write(name, tensors))
-
-    def commit(self, manifest: Manifest, target: Path) -> Exception | None:
-        """Publish the folder under its name; return what went wrong, if anything did."""
-        self._try(lambda: self._publish(manifest, target))
-        if self._failure is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-        return self._failure
-
-    def _try(self, action: Callable[[], None]) -> None:
-        if self._failure is None:
-            try:
-                action()
-            except (OSError, SafetensorError) as error:
-                self._failure = error
-
-    def _start(self) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-
-    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        path = self._partial / name
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path)
-        _flush(path)
-        self.files[name] = {"size_bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-    def _publish(self, manifest: Manifest, target: Path) -> None:
-        path = self._partial / MANIFEST
-        path.write_text(json.dumps(dataclasses.asdict(manifest), indent=1), encoding="utf-8")
-        _flush(path)
-        _flush(self._partial)
-        if target.exists():  # torn, or the same step once more
-            shutil.rmtree(target)
-        self._partial.rename(target)
-        _flush(target.parent)
+def _lacking(manifest: Manifest, elements: int) -> str | None:
+    """Say that the files hold more or less than they must; None if they do not."""
+    expected = count_elements(manifest.tensors)
+    if elements == expected:
+        return None
+    return f"the files of step {manifest.step} hold {elements} numbers, expected {expected}"
 
 
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
+def _unlike(mine: Mapping[str, list[Any]], given: Mapping[str, list[Any]]) -> str:
+    if mine.keys() != given.keys():
+        return (
+            f"it lacks {sorted(mine.keys() - given.keys())[:3]} and has "
+            f"{sorted(given.keys() - mine.keys())[:3]} besides"
+        )
+    name = next(name for name in mine if mine[name] != given[name])
+    return f"{name} is {given[name]}, expected {mine[name]}"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Force a file or a folder's entries onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
-
-
-def _broadcast(value: Tensor) -> Tensor:
-    value = value.to(_device())
-    dist.broadcast(value, src=0)
-    return value.cpu()
-
-
-def _agree(fine: bool) -> bool:
-    """Return whether all ranks are fine."""
-    if not dist.is_initialized():
-        return fine
-    flag = torch.tensor(int(fine), device=_device())
-    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-    return bool(flag)
+def _told(error: BaseException) -> str:
+    """Say what went wrong; what nobody foresaw with its type."""
+    foreseen = isinstance(error, StorageError | CheckpointError)
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from video_platform.errors import CheckpointError, TrainingError
-from video_platform.training.blocks import OTHER, block_names, block_of, prepare_blocks
+from video_platform.errors import TrainingError
+from video_platform.training.blocks import OTHER, block_of, prepare_blocks
 from video_platform.training.config import TrainingConfig
 from video_platform.training.ema import MovingAverage, decays_of
 from video_platform.training.masters import MOMENTS, Masters, open_masters
@@ -39,6 +39,9 @@ class StepResult:
     """Global gradient norm before clipping; infinite where it was not finite."""
     learning_rate: float
     """The rate of this step."""
+    block_norms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """The gradient's norm in each block before clipping, and outside of them as `other`; empty
+    unless asked for."""
 
 
 class Engine:
@@ -94,6 +97,9 @@ class Engine:
             for name, decay in decays_of(config).items()
         }
         self._norm: float | None = None
+        self._blocks = (*getattr(module, "block_names", tuple)(), OTHER)
+        self._squares: dict[str, float] | None = None
+        self._optimizer.register_step_pre_hook(self._measure)
 
     def backward(self, loss: Tensor, *, share: float) -> None:
         """Add the gradient of one micro-batch.
@@ -112,8 +118,13 @@ class Engine:
         scale = share * self._world + 0 * loss.detach()
         self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
 
-    def step(self) -> StepResult:
-        """Clip, update the weights and their average, and forget the gradient."""
+    def step(self, *, by_block: bool = False) -> StepResult:
+        """Clip, update the weights and their averages, and forget the gradient.
+
+        Args:
+            by_block: whether the gradient's norm is also measured in each block.
+        """
+        self._squares = dict.fromkeys(self._blocks, 0.0) if by_block else None
         rate = learning_rate(self._config, self.steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -129,7 +140,10 @@ class Engine:
                 average.update(self.steps)
         self.steps += 1
         self.last = StepResult(
-            applied=applied, grad_norm=norm if applied else math.inf, learning_rate=rate
+            applied=applied,
+            grad_norm=norm if applied else math.inf,
+            learning_rate=rate,
+            block_norms=self._block_norms(norm) if by_block else {},
         )
         return self.last
 
@@ -151,20 +165,6 @@ class Engine:
                 f"there is no average {which!r}; this run keeps {', '.join(self._averages)}"
             )
         return self._state_dict(which)
-
-    def grad_norms(self) -> dict[str, float]:
-        """Return the gradient's norm in each block, and outside of them as `other`. Collective.
-
-        It is called between `backward` and `step`, before the gradient is clipped.
-        """
-        blocks = block_names(self.module, "grad_norms")
-        norms = {name: torch.zeros((), device=self.device) for name in (*blocks, OTHER)}
-        for name, parameter in self._trained.items():
-            part = self._masters.gradient(parameter).float()
-            norms[block_of(name, blocks)] += part.square().sum().to(self.device)
-        squares = torch.stack(list(norms.values()))
-        dist.all_reduce(squares)
-        return dict(zip(norms, squares.sqrt().tolist(), strict=True))
 
     @contextmanager
     def computing_with(self, kind: Kind) -> Iterator[None]:
@@ -198,26 +198,55 @@ class Engine:
             gathered |= {n: b.detach().to("cpu", copy=True) for n, b in self._buffers()}
         return gathered
 
+    def describe(self, kind: Kind) -> dict[str, list[Any]]:
+        """Return type and whole shape of what `gather` returns, such as `["float32", 3, 4]`."""
+        described = {name: ["float32", *_shape(p)] for name, p in self._having(kind).items()}
+        if kind == "weights":
+            for name, buffer in self._buffers():
+                described[name] = [str(buffer.dtype).removeprefix("torch."), *buffer.shape]
+        return described
+
+    def fragments(self, kind: Kind) -> Iterator[tuple[str, int, Tensor]]:
+        """Yield this rank's part of what `gather` returns; it needs no other rank.
+
+        Over all ranks the parts make up the whole, each element once.
+
+        Yields:
+            Name, place of the first element, and elements: flat, and live until the next.
+        """
+        moment = kind if kind in MOMENTS else None
+        rank = dist.get_rank()
+        with self._averaged(kind):
+            for name, parameter in self._having(kind).items():
+                self._check_trained(name, parameter)
+                if self._config.zero_stage == 0:  # every rank holds all of it
+                    whole = self._masters.get(parameter, moment).reshape(-1)
+                    start, end = (whole.numel() * r // self._world for r in (rank, rank + 1))
+                    yield name, start, whole[start:end]
+                else:
+                    part, start = self._masters.fragment(parameter, moment)
+                    yield name, start, part.detach().reshape(-1)
+        if kind == "weights" and rank == 0:
+            yield from ((name, 0, buffer.reshape(-1)) for name, buffer in self._buffers())
+
     def restore(self, kind: Kind, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `gather` returned, at any stage and number of ranks. Collective.
 
-        Raises:
-            CheckpointError: a name or shape does not fit this network.
+        Args:
+            kind: which state.
+            tensors: fit `describe`; each is asked for once.
         """
-        buffers = dict(self._buffers()) if kind == "weights" else {}
-        having = self._having(kind)
-        _check_fit(having | buffers, tensors, shape_of=_shape)
         with self._averaged(kind):
-            for name, parameter in having.items():
+            for name, parameter in self._having(kind).items():
                 self._check_trained(name, parameter)
                 value = tensors[name].to(self.device, torch.float32)
                 self._masters.put(parameter, value, kind if kind in MOMENTS else None)
                 if kind == "weights":
                     with self._masters.gathered([parameter]), torch.no_grad():
                         parameter.copy_(value)
-        for name, buffer in buffers.items():
-            buffer.copy_(tensors[name])
         if kind == "weights":
+            for name, buffer in self._buffers():
+                buffer.copy_(tensors[name])
             for average in self._averages.values():
                 average.reset()
 
@@ -275,6 +304,23 @@ class Engine:
                 "set requires_grad back before the step ends"
             )
 
+    def _measure(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Add up the squares of this rank's part of the gradient, block by block."""
+        if self._squares is not None:
+            stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            for name, parameter in self._trained.items():
+                part = self._masters.gradient(parameter, stepped)
+                self._squares[block_of(name, self._blocks)] += float(part.float().square().sum())
+
+    def _block_norms(self, norm: float) -> dict[str, float]:
+        """Return the norms of all ranks' parts together; clipping has scaled all alike."""
+        assert self._squares is not None, "asked for"  # noqa: S101
+        squares = torch.tensor(list(self._squares.values()), device=self.device)
+        dist.all_reduce(squares)
+        whole = float(squares.sum().sqrt())
+        norms = squares.sqrt() * (norm / whole if whole > 0 and math.isfinite(norm) else 0.0)
+        return dict(zip(self._squares, norms.tolist(), strict=True))
+
     def _guard(self, adam: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Clip at stage 0, and make the step empty when the gradient is not finite."""
         parameters = list(self._trained.values())
@@ -292,18 +338,3 @@ class Engine:
 def _shape(value: Tensor) -> tuple[int, ...]:
     """Return the whole shape; stage 3 leaves an empty tensor in place of a parameter."""
     return tuple(getattr(value, "ds_shape", value.shape))
-
-
-def _check_fit(mine: Mapping[str, Tensor], given: Mapping[str, Tensor], *, shape_of: Any) -> None:
-    missing, unknown = mine.keys() - given.keys(), given.keys() - mine.keys()
-    if missing or unknown:
-        raise CheckpointError(
-            "the checkpoint is of another network: "
-            f"it lacks {sorted(missing)[:3]} and has {sorted(unknown)[:3]} besides"
-        )
-    for name, value in mine.items():
-        if shape_of(value) != tuple(given[name].shape):
-            raise CheckpointError(
-                f"the checkpoint is of another network: {name} has shape "
-                f"{tuple(given[name].shape)}, expected {shape_of(value)}"
-            )

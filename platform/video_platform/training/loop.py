@@ -23,7 +23,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -110,6 +110,7 @@ class _Run:
         self.window = Window(report, config, ledger)
         self.done = 0
         self._saved: int | None = None
+        self._sound = False  # whether there is a good checkpoint to go back to
         self._counts = {"batches": 0, "skipped": 0, "rewinds": 0}
 
     def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
@@ -118,8 +119,9 @@ class _Run:
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; return after how many steps."""
-        state = self._restore()
-        if state is not None:
+        state = self._restore("newest")
+        if state is not None and self._checkpoints is not None:
+            self._sound = self._checkpoints.has_good()
             self._batches.load_state_dict(state["batches"])
             self._policy.load_state_dict(state["policy"])
             self._ledger.load_state_dict(state["ledger"])
@@ -149,24 +151,24 @@ class _Run:
         return not skipped
 
     def went_back(self) -> bool:
-        """Act on a skipped step: go back to the newest checkpoint where there were too many.
+        """Act on a skipped step: go back to the newest good checkpoint after too many.
 
         Raises:
             DivergedError: that has not helped, or there is none.
         """
-        checkpointed = self._saved is not None
-        verdict = self._policy.judge(self._counts["batches"] - 1, checkpointed=checkpointed)
+        verdict = self._policy.judge(self._counts["batches"] - 1, checkpointed=self._sound)
         if verdict is Verdict.STOP:
+            stuck = "" if self._sound else ", and there is no good checkpoint to go back to"
             raise DivergedError(
-                f"{self._policy.reason}, last at step {self.done}"
-                f"{'' if checkpointed else ', and there is no checkpoint to go back to'}; lower "
+                f"{self._policy.reason}, last at step {self.done}{stuck}; lower "
                 "learning_rate, set clip_norm, or look at the samples named in the log "
                 "(max_skipped_steps, max_skipped_in_1000 and max_rewinds are the limits)"
             )
         if verdict is Verdict.REWIND:
             failed_at = self.done
-            state = self._restore()
-            assert state is not None, "it was saved before"  # noqa: S101
+            state = self._restore("good")
+            if state is None:
+                raise DivergedError(f"{self._policy.reason}, and no good checkpoint is left")
             self._ledger.rewind(state["ledger"])
             self._counts["rewinds"] += 1
             self.window.rewound()
@@ -177,7 +179,11 @@ class _Run:
         return verdict is Verdict.REWIND
 
     def save(self, *, resting: bool) -> None:
-        """Write a checkpoint; `resting` if the run ends with it."""
+        """Begin to write a checkpoint, a good one unless the last update was skipped.
+
+        Args:
+            resting: whether the run ends with it.
+        """
         if self._checkpoints is None:
             return
         with self.phase("save"):
@@ -190,9 +196,16 @@ class _Run:
             }
             self._checkpoints.save(self._step.engines, step=self.done, state=state)
         self._saved = self.done
+        results = (engine.last for engine in self._step.engines.values())
+        if all(result is None or result.applied for result in results):
+            self._checkpoints.mark_good(self.done)
+            self._sound = True
 
     def outcome(self, start: int) -> Outcome:
-        """Say how it ended."""
+        """Wait for the last checkpoint, and say how it ended."""
+        if self._checkpoints is not None:
+            with self.phase("save"):
+                self._checkpoints.wait()
         log.info(
             "ended after %d of %d steps, saved at %s", self.done, self._config.steps, self._saved
         )
@@ -205,12 +218,12 @@ class _Run:
             seconds=self._ledger.seconds,
         )
 
-    def _restore(self) -> dict[str, Any] | None:
-        """Load the newest checkpoint into the networks and the step; return what else it holds."""
+    def _restore(self, at: Literal["newest", "good"]) -> dict[str, Any] | None:
+        """Load a checkpoint into the networks and the step; return what else it holds."""
         if self._checkpoints is None:
             return None
         with self.phase("restore"):
-            manifest = self._checkpoints.restore(self._step.engines)
+            manifest = self._checkpoints.restore(self._step.engines, at=at)
         if manifest is None:
             return None
         self._step.load_state_dict(manifest.state["step"])

@@ -9,7 +9,7 @@ One small interface over three layouts, so that checkpoints and averages know no
 `get` and `put` are collective: every rank calls them for the same parameters in the same order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, cast
 
@@ -39,10 +39,14 @@ class Masters(Protocol):
         """Return what this rank holds of `get`, live, flat, maybe empty, and where it begins."""
         ...
 
-    def gradient(self, parameter: nn.Parameter) -> Tensor:
-        """Return this rank's part of a parameter's gradient between backward and step, flat.
+    def gradient(self, parameter: nn.Parameter, stepped: Set[int]) -> Tensor:
+        """Return this rank's part of the gradient that the optimiser is about to use, flat.
 
-        Over all ranks the parts make up the whole; a rank may have none.
+        Over all ranks and calls of the optimiser the parts make up the whole; some are empty.
+
+        Args:
+            parameter: a trained one.
+            stepped: identities of the tensors that this call of the optimiser changes.
         """
         ...
 
@@ -78,7 +82,7 @@ class Replicated:
         """Return all of it."""
         return self.get(parameter, moment).view(-1), 0
 
-    def gradient(self, parameter: nn.Parameter) -> Tensor:
+    def gradient(self, parameter: nn.Parameter, stepped: Set[int]) -> Tensor:
         """Return all of it on rank 0, which every rank has, and nothing elsewhere."""
         mine = parameter.grad is not None and torch.distributed.get_rank() == 0
         return (
@@ -124,15 +128,13 @@ class Partitioned:
             return parameter.new_empty(0, dtype=torch.float32), 0
         return mapping.get_hp_fragment(moment), mapping.lp_fragment_address.start
 
-    def gradient(self, parameter: nn.Parameter) -> Tensor:
+    def gradient(self, parameter: nn.Parameter, stepped: Set[int]) -> Tensor:
         """Return the part inside this rank's partition."""
         mapping = cast(Any, parameter)._hp_mapping
         if mapping is None:
             return _nothing(parameter)
-        part: Tensor = mapping.get_lp_grad_fragment(cast(Any, parameter)._index_in_param_group)
-        where = mapping.lp_fragment_address
-        whole = part.numel() == parameter.numel() != where.numel
-        return part.reshape(-1)[where.start :][: where.numel] if whole else part.reshape(-1)
+        flat, where = self.slices()[mapping.param_group_index], mapping.hp_fragment_address
+        return _part(flat, where.start, where.numel, parameter, stepped)
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Do nothing: the weights that compute are whole."""
@@ -175,10 +177,10 @@ class Sharded:
         left = max(cast(Any, parameter).ds_numel - start, 0)
         return shard[:left], start
 
-    def gradient(self, parameter: nn.Parameter) -> Tensor:
+    def gradient(self, parameter: nn.Parameter, stepped: Set[int]) -> Tensor:
         """Return this rank's shard; its padding is 0."""
-        part: Tensor = self._zero.get_local_fp32_grad_for_param(parameter)
-        return part.reshape(-1)
+        group, start, numel = self._zero.grad_position[self._zero.get_param_id(parameter)]
+        return _part(self.slices()[group], start, numel, parameter, stepped)
 
     def gathered(self, parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
         """Fetch the shards of the weights that compute."""
@@ -222,6 +224,14 @@ def _fill_state(optimizer: Any, group: dict[str, Any], parameters: list[Tensor])
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         for name in group.get("state", MOMENTS):
             state[name] = torch.zeros_like(parameter.detach())
+
+
+def _part(
+    flat: Tensor, start: int, numel: int, parameter: nn.Parameter, stepped: Set[int]
+) -> Tensor:
+    if flat.grad is None or id(flat) not in stepped:
+        return _nothing(parameter)
+    return flat.grad.view(-1)[start : start + numel]
 
 
 def _nothing(parameter: nn.Parameter) -> Tensor:

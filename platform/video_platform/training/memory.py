@@ -19,10 +19,13 @@ import dataclasses
 
 from video_platform.training.config import TrainingConfig
 from video_platform.training.ema import decays_of
+from video_platform.training.optimizers import ELEMENTS_AT_ONCE
 from video_platform.training.zero import LARGEST_BUCKET
 
 LIVE_PARAMETERS = 1_000_000_000
 """Parameters that stage 3 keeps whole before it lets go of some (`stage3_max_live_parameters`)."""
+TURNED_BYTES = 24
+"""Bytes that Muon needs of each element while it makes a batch of matrices orthogonal."""
 ALL_REDUCE_ELEMENTS = 500_000_000
 """Elements that stage 0 lays side by side to add them up over the ranks."""
 
@@ -134,19 +137,114 @@ class _Engine:
         self._offload = config.offload_optimizer == "cpu"
         self._averages = len(decays_of(config))
         self._offload_weights = config.offload_parameters == "cpu"
-        self._radam = config.optimizer == "radam"
+        self._turning = 0
+        if config.optimizer == "muon":
+            self._turning = TURNED_BYTES * min(ELEMENTS_AT_ONCE, held.trained // 2)
         self._part = held.trained / (world if self._stage else 1)
         """Elements whose optimiser state a rank has."""
 
     def standing(self) -> Parts:
         """Return what is there from the first step to the last."""
-        held, element = self._held, self._element
-        whole = element * (held.trained + held.frozen)
-        gathered = 0.0
-        if self._stage == 3 and self._world > 1:
-            gathered = min(element * LIVE_PARAMETERS, whole)
+        whole, weights = self._whole(), self._shard()
+        if self._stage == 3 and (self._world > 1 or self._offload_weights):
+            gathered = min(self._element * LIVE_PARAMETERS, whole)
+            weights = gathered + (0 if self._offload_weights else weights)
         return Parts(
-            weights=whole / (self._world if self._stage == 3 else 1) + gathered,
+            weights=weights,
+            masters=4 * self._part if self._stage else 0,
+            moments=8 * self._part,
+            averages=4 * self._part * self._averages,
+        )
+
+    def backward(self, *, first_only: bool) -> Parts:
+        """Return what the device holds while gradients are computed.
+
+        A first micro-batch makes room for gradients as it lets activations go.
+        """
+        full = Parts(
+            gradients=self._gradients(),
+            activations=self._held.activations,
+            buckets=self._buckets(),
+        )
+        if first_only and self._stage < 3:
+            start = dataclasses.replace(full, gradients=0)
+            end = dataclasses.replace(full, activations=self._held.last_activations)
+            full = max(start, end, key=lambda parts: parts.total)
+        return self._on_device(full)
+
+    def update(self) -> Parts:
+        """Return what the device holds while the weights are changed."""
+        element, part = self._element, self._part
+        start = Parts(gradients=self._gradients(), buckets=self._buckets())
+        if self._stage == 0:
+            flat = 4.0 * min(self._held.trained, ALL_REDUCE_ELEMENTS)
+            moved = Parts(gradients=4.0 * self._held.trained, workspace=flat)
+        elif self._offload:
+            moved = start
+        elif self._stage == 3:
+            wide = 4 * min(part, LIVE_PARAMETERS)
+            moved = Parts(gradients=element * part, buckets=self._buckets(), workspace=wide)
+        else:
+            if self._stage == 2:
+                start = dataclasses.replace(start, buckets=0)
+            wide = 4 * part if element == 2 else 0  # gradients in fp32
+            moved = Parts(gradients=element * part, workspace=element * part + wide)
+        moved = dataclasses.replace(moved, workspace=moved.workspace + self._turning)
+        return self._on_device(max(start, moved, key=lambda parts: parts.total))
+
+    def host(self) -> Parts:
+        """What the machine holds at its worst moment."""
+        return max((moment.host for moment in self.moments), key=lambda parts: parts.total)
+
+    @property
+    def total(self) -> float:
+        """Bytes at the worst moment where device and machine have one memory, as on a CPU."""
+        return max(moment.device.total + moment.host.total for moment in self.moments)
+
+
+def rank_memory(
+    config: TrainingConfig, held: Held, *, world: int, micro_batches: int
+) -> RankMemory:
+    """Forecast what a rank needs.
+
+    Args:
+        config: of the run.
+        held: the network.
+        world: ranks that share the optimiser's state.
+        micro_batches: backward passes of a rank between two updates.
+    """
+    engine = _Engine(config, held, world)
+    host = engine.host() if config.offload_optimizer == "cpu" else Parts()
+    backward = engine.backward(first_only=micro_batches == 1)
+    return RankMemory(
+        backward=Moment(device=backward, host=dataclasses.replace(host, workspace=0)),
+        update=Moment(device=engine.update(), host=host),
+    )
+
+
+class _Engine:
+    """The arithmetic of one setting."""
+
+    def __init__(self, config: TrainingConfig, held: Held, world: int) -> None:
+        self._stage, self._held, self._world = config.zero_stage, held, world
+        self._element = 2 if config.precision == "bf16" else 4
+        self._offload = config.offload_optimizer == "cpu"
+        self._averages = len(decays_of(config))
+        self._offload_weights = config.offload_parameters == "cpu"
+        self._turning = 0
+        if config.optimizer == "muon":
+            self._turning = TURNED_BYTES * min(ELEMENTS_AT_ONCE, held.trained // 2)
+        self._part = held.trained / (world if self._stage else 1)
+        """Elements whose optimiser state a rank has."""
+
+    def standing(self) -> Parts:
+        """Return what is there from the first step to the last."""
+        whole, weights = self._whole(), self._shard()
+        if self._stage == 3 and (self._world > 1 or self._offload_weights):
+            gathered = min(self._element * LIVE_PARAMETERS, whole)
+            weights = gathered + (0 if self._offload_weights else weights)
+        return Parts(
+            weights=weights,
             masters=4 * self._part if self._stage else 0,
             moments=8 * self._part,
             averages=4 * self._part * self._averages,
@@ -194,6 +292,7 @@ class _Engine:
         if self._stage > 1:
             gradients += self._element * self._part
         return Parts(
+            weights=self._shard() if self._offload_weights else 0,
             masters=standing.masters,
             moments=standing.moments,
             averages=standing.averages,
@@ -201,6 +300,14 @@ class _Engine:
             buckets=self._element * self._part if self._stage < 3 else 0,
             workspace=4 * self._part if self._stage == 2 else 0,
         )
+
+    def _whole(self) -> float:
+        """Return the bytes of all weights."""
+        return self._element * (self._held.trained + self._held.frozen)
+
+    def _shard(self) -> float:
+        """Return the bytes of the weights that a rank keeps."""
+        return self._whole() / (self._world if self._stage == 3 else 1)
 
     def _gradients(self) -> float:
         if self._stage < 2:

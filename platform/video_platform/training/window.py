@@ -103,6 +103,7 @@ class Window:
                 scalars[f"{name}/learning_rate"] = engine.last.learning_rate
             scalars[f"{name}/skipped_steps"] = float(engine.skipped_steps)
         self._look_for_spikes(done, scalars)
+        samples /= self._config.sequence_parallel  # so many ranks count each
         rates = self._ledger.read(steps=self._steps, samples=int(samples))
         scalars |= rates | self._ledger.goodput() | self._counts
         if self._steps:

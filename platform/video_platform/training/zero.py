@@ -74,6 +74,9 @@ def zero_config(config: TrainingConfig, *, num_parameters: int) -> dict[str, Any
         "stage3_prefetch_bucket_size": bucket,
         # A plain all-reduce of the bucket: the scatter copies every gradient twice more.
         "reduce_scatter": False,
+        # It replaces torch's own linear, for every network of the process and for good, by one that
+        # knows neither autocast nor what selective recomputing keeps.
+        "memory_efficient_linear": False,
         "overlap_comm": config.zero_stage == 2 and torch.cuda.is_available(),
     }
     if config.offload_optimizer == "cpu":

@@ -3,16 +3,18 @@
 import pytest
 import torch
 
-from video_models.layers.rope import Stretch, axis_angles, grid_angles, rotation
+from video_models.layers.rope import Stretch, absolute_positions, axis_angles, rotation
 
 TRAINED = (4, 6, 8)
 
 
 @pytest.mark.parametrize("rule", ["interpolation", "ntk"])
 def test_within_the_trained_grid_nothing_changes(rule):
-    stretch = Stretch(TRAINED, rule)
+    cpu, stretch = torch.device("cpu"), Stretch(TRAINED, rule)
     for grid in (TRAINED, (1, 2, 3)):
-        assert torch.equal(grid_angles(grid, 24, stretch=stretch), grid_angles(grid, 24))
+        for positions in (rotation, absolute_positions):
+            told = positions(grid, 24, device=cpu, stretch=stretch)
+            assert torch.equal(told, positions(grid, 24, device=cpu))
 
 
 def test_interpolation_lays_more_positions_into_the_trained_range():

@@ -6,15 +6,10 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from tests.video_models.transformer.tiny import CONFIG, B, C, H, L, T, W, relative_error
 from video_models.layers.attention import attend, attend_plainly
 from video_models.presets import TRANSFORMERS
-from video_models.transformer.config import TransformerConfig
 from video_models.transformer.model import VideoTransformer
-
-CONFIG = TransformerConfig(
-    latent_channels=4, text_dim=16, num_heads=2, head_dim=12, ffn_dim=32, num_layers=2, freq_dim=32
-)
-B, C, T, H, W, L = 2, 4, 3, 8, 6, 5
 
 
 def tiny(seed=0, **changes):
@@ -42,10 +37,6 @@ def peer(**changes):
 def inputs():
     torch.manual_seed(1)
     return torch.randn(B, C, T, H, W), torch.rand(B), torch.randn(B, L, 16)
-
-
-def relative_error(ours, theirs):
-    return float((ours - theirs).norm() / theirs.norm())
 
 
 @pytest.mark.parametrize(
@@ -171,32 +162,6 @@ def test_the_plain_kernel_computes_what_the_fast_one_does(masked):
     q, k, v = torch.randn(2, 7, 3, 8), torch.randn(2, 5, 3, 8), torch.randn(2, 5, 3, 8)
     mask = torch.tensor([[True] * 4 + [False]] * 2) if masked else None
     torch.testing.assert_close(attend(q, k, v, mask), attend_plainly(q, k, v, mask))
-
-
-# PyTorch scripts its own decompositions on the first forward-mode derivative.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-def test_forward_mode_derivatives_are_those_of_finite_differences(inputs):
-    latents, t, text = (x.double() for x in inputs)
-    torch.manual_seed(0)
-    config = dataclasses.replace(CONFIG, zero_init_output=False)
-    model = VideoTransformer(config, attention=attend_plainly, cross_attention=attend_plainly)
-    model = model.double().requires_grad_(False)
-    direction, speed, h = torch.randn_like(latents), torch.full_like(t, 0.01), 1e-5
-    _, tangent = torch.func.jvp(
-        lambda x, time: model(x, time, text), (latents, t), (direction, speed)
-    )
-    ahead = model(latents + h * direction, t + h * speed, text)
-    behind = model(latents - h * direction, t - h * speed, text)
-    # Times and rotations stay in float32, which bounds how well differences can do.
-    assert relative_error((ahead - behind) / (2 * h), tangent) < 2e-2
-
-
-def test_gradient_flows_through_a_frozen_model(inputs):
-    latents, t, text = inputs
-    model = tiny().requires_grad_(False)
-    model(latents.requires_grad_(), t, text).sum().backward()
-    assert latents.grad is not None
-    assert latents.grad.any()
 
 
 def test_under_autocast_the_time_stays_in_float32(inputs):

@@ -121,6 +121,26 @@ def test_a_number_of_times_that_fits_neither_samples_nor_tokens_is_an_error(time
         model(latents, torch.rand(times), **rest)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("padding", ["zeros", "mask"])
+def test_on_a_gpu_in_16_bits_one_kernel_computes_what_each_sample_computes_alone(padding):
+    model = tiny(head_dim=32, text_padding=padding).to("cuda", torch.bfloat16)
+    calls = [
+        inputs_of(model, size, batch=1, seed=seed, dtype=torch.bfloat16)
+        for seed, size in enumerate(SIZES)
+    ]
+    on_gpu = torch.utils._pytree.tree_map(lambda x: x.cuda(), calls)
+    alone = [model(latents, t, **rest)[0] for latents, t, rest in on_gpu]
+    latents, t, rest = pack(on_gpu)
+    packed = model(latents, t, **rest)
+    sum(v.square().mean() for v in packed).backward()
+    assert (
+        max(relative_error(a.float(), b.float()) for a, b in zip(packed, alone, strict=True)) < 2e-2
+    )
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_more_captions_than_samples_are_an_error():
     model = tiny()
     latents, t, rest = pack([inputs_of(model, size, batch=1, seed=3) for size in SIZES])

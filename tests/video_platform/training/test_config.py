@@ -39,3 +39,21 @@ def test_batches_of_tokens_hold_more_of_what_is_small():
 def test_bad_knobs_are_refused_with_the_way_out(knobs, words):
     with pytest.raises(ValueError, match=words):
         TrainingConfig(**(SIZES | knobs))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [
+        ({"offload_parameters": "cpu", "zero_stage": 2}, "offload_parameters"),
+        ({"compile_blocks": True, "zero_stage": 3}, "compile_blocks"),
+        ({"checkpoint_keeps": "products"}, "activation_checkpointing"),
+        ({"checkpoint_every_block": 2}, "activation_checkpointing"),
+        ({"sequence_parallel": 0}, "sequence_parallel"),
+        ({"more_ema_decays": (1.0,)}, "more_ema_decays"),
+        ({"ema_widths": (0.5,)}, "ema_widths"),
+        ({"decay_share": 0.0}, "decay_share"),
+    ],
+)
+def test_modes_that_cannot_be_are_refused_by_name(knobs, named):
+    with pytest.raises(ValueError, match=named):
+        TrainingConfig(steps=1, batch_size=1, micro_batch_size=1, **knobs)

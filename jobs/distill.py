@@ -1,8 +1,8 @@
 """Distil a guided model into a student of a few unguided steps: `vdp distill RECIPE`.
 
 First the student learns the guided velocity, so that one network call does the work of two; then it
-halves its steps, stage by stage. Every stage is a run and a model folder of its own, named by what
-went into it, so that a run that was stopped goes on where it was.
+halves its steps, stage by stage, or takes few by another method. Every stage is a run and a model
+folder of its own, named by what went into it, so that a run that was stopped goes on where it was.
 
 Reads `cache`, `autoencoder`, `text`, `pixels` and `distill`; writes the model folder at
 `distill.out`.
@@ -14,60 +14,33 @@ import copy
 import dataclasses
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from jobs.denoising import draw_noise
 from jobs.distill_config import DistillSection
-from jobs.latents import LatentBatch, LatentSource
+from jobs.distill_players import TwoPlayerStep, open_second
+from jobs.distill_setting import Setting
+from jobs.distill_stage import FORWARD_MODE, SAMPLERS, TWO_PLAYERS, StageConfig
+from jobs.distill_trajectory import TrajectoryStep
+from jobs.latents import LatentSource
 from jobs.launch import Payload, TrainingJob, launch, made_by, platform, reporter, scribe
 from jobs.recipe import Recipe, needed
 from jobs.trained_model import averaged, model_tags, save_model
 from pipelines.model_folder import ModelCard, ModelFolder
 from pipelines.request import settle
 from video_models.diffusion.config import SamplingConfig
-from video_models.diffusion.guidance import VelocityFunction, conditioned, guided
-from video_models.diffusion.paths import add_noise
-from video_models.diffusion.timesteps import draw_times, sampling_grid, shift_times
-from video_models.distillation.guidance import guidance_loss, guided_states
-from video_models.distillation.progressive import halving_loss, student_interval
-from video_models.objectives.denoising import squared_error
-from video_models.text.batch import TextBatch
+from video_models.layers.attention import Attention, attend_plainly
 from video_models.transformer.model import VideoTransformer
-from video_platform.batches.loader import MicroBatch
 from video_platform.cluster import WorkerContext
 from video_platform.config import as_tree
 from video_platform.errors import ConfigError
 from video_platform.tracking import Tracker
 from video_platform.training import checkpoint
-from video_platform.training.config import TrainingConfig
-from video_platform.training.draws import generator
 from video_platform.training.engine import Engine
-from video_platform.training.loop import At, Scalars, Stateless, train
-
-TRAJECTORY_STEPS = 8
-"""Steps of a guided trajectory whose states the guidance stage learns from."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One student: how many steps it takes, and how it is trained."""
-
-    method: str
-    """`guidance` or `progressive`."""
-    steps: int
-    """Steps that the student takes from noise to clip."""
-    training: TrainingConfig
-    """How it is trained."""
-
-    @property
-    def name(self) -> str:
-        """What the stage is called."""
-        return self.method if self.method == "guidance" else f"{self.method}-{self.steps}"
+from video_platform.training.loop import train
 
 
 def run(recipe: Recipe) -> None:
@@ -82,38 +55,42 @@ def run(recipe: Recipe) -> None:
     _publish(teacher.path, recipe.student_folder)
 
 
-def plan(section: DistillSection, teacher: ModelCard) -> list[Stage]:
+def plan(section: DistillSection, teacher: ModelCard) -> list[StageConfig]:
     """Return the stages from a teacher to the last student.
 
     Raises:
         ConfigError: there is none, or they do not begin where the teacher stands.
     """
-    stages = []
+    stages = [*_named_stages(section, teacher), *section.stages]
+    if not stages:
+        raise ConfigError(
+            "distill has no stage; give distill.guidance, distill.progressive or distill.stages"
+        )
+    return stages
+
+
+def _named_stages(section: DistillSection, teacher: ModelCard) -> Iterator[StageConfig]:
+    """Yield the stages that the section has names for."""
     if section.guidance is not None:
         if teacher.guidance_baked:
             raise ConfigError(
                 f"the teacher {teacher.name!r} has its guidance baked in already; "
                 "leave distill.guidance out"
             )
-        stages.append(
-            Stage(method="guidance", steps=teacher.sampling.steps, training=section.guidance)
-        )
+        yield StageConfig(method="guidance", training=section.guidance, timesteps=section.timesteps)
     if section.progressive is not None and section.steps:
         if 2 * section.steps[0] != teacher.sampling.steps:
             raise ConfigError(
                 f"distill.steps begins with {section.steps[0]}, but the teacher takes "
                 f"{teacher.sampling.steps} steps; begin with half of that"
             )
-        stages += [
-            Stage(method="progressive", steps=steps, training=section.progressive)
-            for steps in section.steps
-        ]
-    if not stages:
-        raise ConfigError("distill has no stage; give distill.guidance or distill.progressive")
-    return stages
+        for steps in section.steps:
+            yield StageConfig(method="progressive", steps=steps, training=section.progressive)
 
 
-def _distil(recipe: Recipe, tracker: Tracker, stage: Stage, teacher: ModelFolder) -> ModelFolder:
+def _distil(
+    recipe: Recipe, tracker: Tracker, stage: StageConfig, teacher: ModelFolder
+) -> ModelFolder:
     """Run one stage, unless its student is there."""
     inputs = {"teacher": teacher.identity, "stage": as_tree(stage)}
     identity = checkpoint.fingerprint(inputs)[:12]
@@ -149,109 +126,14 @@ def _publish(stage: Path, out: Path) -> None:
     )
 
 
-@dataclasses.dataclass
-class DistillationStep(Stateless):
-    """One update of a student that imitates a frozen teacher."""
-
-    engine: Engine
-    source: LatentSource
-    stage: Stage
-    teacher: VideoTransformer
-    scale: float
-    section: DistillSection
-    shift: float
-
-    @property
-    def engines(self) -> Mapping[str, Engine]:
-        """The one trained network."""
-        return {"student": self.engine}
-
-    def update(self, micro_batches: Sequence[MicroBatch[LatentBatch]], at: At) -> dict[str, Tensor]:
-        """Imitate the teacher on each micro-batch and update once."""
-        scalars = Scalars()
-        methods = {"guidance": self._guidance, "progressive": self._progressive}
-        for batch in micro_batches:
-            loss = methods[self.stage.method](batch, at).mean()
-            self.engine.backward(loss, share=batch.share)
-            scalars.add({"loss": loss}, share=batch.share)
-        self.engine.step()
-        return scalars.totals
-
-    def _guidance(self, batch: MicroBatch[LatentBatch], at: At) -> Tensor:
-        """Learn the guided velocity, by turns on noised data and on guided trajectories."""
-        text = self._text(batch)
-        if at.step % 2:
-            return self._on_trajectories(batch, at, text)
-        grid = self.teacher.token_grid(batch.data.mean)
-        config, key = self.section.timesteps, (at.seed, "time")
-        draws = [
-            draw_times(1, config, generator=generator(*key, position), grid=grid)
-            for position in batch.positions
-        ]
-        t = torch.cat(draws).to(self.engine.device)
-        student = conditioned(self.engine.module, text)
-        return guidance_loss(student, self._teacher(text), self._noised(batch, at, t), t)
-
-    def _on_trajectories(self, batch: MicroBatch[LatentBatch], at: At, text: TextBatch) -> Tensor:
-        """Learn at the states of guided trajectories: few clips, each at several times."""
-        steps = min(TRAJECTORY_STEPS, len(text))
-        clips = len(text) // steps
-        noise = draw_noise(batch, at.seed)[:clips].to(self.engine.device, self.engine.dtype)
-        grid = sampling_grid(steps)
-        inner = torch.rand(steps - 1, generator=generator(at.seed, "grid", at.step)).double() - 0.5
-        grid[1:-1] += inner / steps
-        grid = shift_times(grid, self.shift)
-        states, times, velocities = guided_states(self._teacher(text[:clips]), noise, grid)
-        rows = torch.arange(clips, device=self.engine.device).repeat(steps)
-        student = conditioned(self.engine.module, text[rows])
-        return squared_error(
-            student(states.flatten(0, 1), times.flatten()), velocities.flatten(0, 1)
-        )
-
-    def _progressive(self, batch: MicroBatch[LatentBatch], at: At) -> Tensor:
-        """Learn two steps of the teacher in one, from noised data."""
-        draws = [
-            torch.randint(self.stage.steps, (1,), generator=generator(at.seed, "time", position))
-            for position in batch.positions
-        ]
-        index = torch.cat(draws).to(self.engine.device)
-        interval = student_interval(index, self.stage.steps, shift=self.shift)
-        text = self._text(batch)
-        z = self._noised(batch, at, interval.start.float())
-        return halving_loss(conditioned(self.engine.module, text), self._teacher(text), z, interval)
-
-    def _noised(self, batch: MicroBatch[LatentBatch], at: At, t: Tensor) -> Tensor:
-        x0 = self.source.latents(batch, at.seed).to(self.engine.device)
-        noise = draw_noise(batch, at.seed).to(self.engine.device)
-        return add_noise(x0, noise, t).to(self.engine.dtype)
-
-    def _text(self, batch: MicroBatch[LatentBatch]) -> TextBatch:
-        return batch.data.text.to(self.engine.device, self.engine.dtype)
-
-    def _teacher(self, text: TextBatch) -> VelocityFunction:
-        empty = self.source.empty_text.to(self.engine.device, self.engine.dtype)
-        return guided(self.teacher, text, empty, self.scale)
-
-
 def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     """Train one stage on one rank; rank 0 writes the student's folder."""
     recipe, extra = payload.recipe, payload.extra
-    section = needed(recipe.distill, "distill", "distill")
-    stage: Stage = extra["stage"]
-    source = LatentSource(recipe)
-    opened = ModelFolder.open(extra["teacher"])
-    teacher = opened.transformer().to(context.device).requires_grad_(False)
+    stage: StageConfig = extra["stage"]
+    source, opened = LatentSource(recipe), ModelFolder.open(extra["teacher"])
+    setting = open_setting(stage, source, opened, context)
     torch.manual_seed(stage.training.seed)
-    engine = Engine(copy.deepcopy(teacher).requires_grad_(True).train(), stage.training)
-    step = DistillationStep(
-        engine=engine,
-        source=source,
-        stage=stage,
-        teacher=teacher.to(engine.dtype),
-        scale=opened.card.sampling.guidance,
-        section=section,
-        shift=default_shift(opened.card, teacher, source),
-    )
+    step = open_step(setting)
     held_out = recipe.pretrain.held_out if recipe.pretrain else 0.0
     _, trained = source.split(
         held_out, seed=recipe.pretrain.training.seed if recipe.pretrain else 0
@@ -270,12 +152,58 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
             should_stop=context.should_stop,
             attempt=context.attempt,
         )
-        student = averaged(engine, teacher.config, context)
+        student = averaged(step.engines["student"], setting.teacher.config, context)
         if student is None or not outcome.finished:
             return {"finished": outcome.finished}
-        card = student_card(opened.card, stage, payload, shift=step.shift)
+        card = student_card(opened.card, setting, payload)
         folder = save_model(extra["folder"], card, source=source, transformer=student)
     return {"finished": True, "tags": model_tags(folder)}
+
+
+def open_setting(
+    stage: StageConfig, source: LatentSource, opened: ModelFolder, context: WorkerContext
+) -> Setting:
+    """Open the teacher, frozen, and all that a stage draws on."""
+    teacher = opened.transformer().to(context.device).requires_grad_(False)
+    return Setting(
+        stage=stage,
+        source=source,
+        teacher=teacher,
+        scale=opened.card.sampling.guidance,
+        steps=opened.card.sampling.steps,
+        shift=default_shift(opened.card, teacher, source),
+        device=torch.device(context.device),
+        dtype=torch.bfloat16 if stage.training.precision == "bf16" else torch.float32,
+    )
+
+
+def open_step(setting: Setting) -> TrajectoryStep | TwoPlayerStep:
+    """Open the networks of a stage under their engines; all begin as the teacher.
+
+    Where two networks learn by turns, each engine counts its own updates.
+    """
+    stage, teacher = setting.stage, setting.teacher
+    student, training = copy.deepcopy(teacher).requires_grad_(True).train(), stage.training
+    second = open_second(setting) if stage.method in TWO_PLAYERS else None
+    if stage.method in FORWARD_MODE:
+        differentiable(student)
+    teacher.to(setting.dtype)
+    if second is None:
+        return TrajectoryStep(Engine(student, training), setting)
+    own = max(1, training.steps // (stage.turns + 1))
+    rest = dataclasses.replace(stage.second_training, steps=max(1, training.steps - own))
+    return TwoPlayerStep(
+        Engine(student, dataclasses.replace(training, steps=own)),
+        Engine(second.to(setting.device), rest),
+        setting,
+    )
+
+
+def differentiable(network: torch.nn.Module) -> None:
+    """Let all attention of a network compute by the formula, which knows forward mode."""
+    for part in network.modules():
+        if isinstance(part, Attention):
+            part.function = attend_plainly
 
 
 def default_shift(card: ModelCard, teacher: VideoTransformer, source: LatentSource) -> float:
@@ -283,14 +211,20 @@ def default_shift(card: ModelCard, teacher: VideoTransformer, source: LatentSour
     return settle({}, card, source.autoencoder.config, teacher.config).shift
 
 
-def student_card(teacher: ModelCard, stage: Stage, payload: Payload, *, shift: float) -> ModelCard:
+def student_card(teacher: ModelCard, setting: Setting, payload: Payload) -> ModelCard:
     """Describe the student of a stage: it is sampled without guidance, in the stage's steps."""
+    stage = setting.stage
     return dataclasses.replace(
         teacher,
         name=f"{payload.recipe.name} {stage.name}",
         kind="student",
         guidance_baked=True,
-        sampling=SamplingConfig(sampler="euler", steps=stage.steps, guidance=1.0, shift=shift),
+        sampling=SamplingConfig(
+            sampler=SAMPLERS[stage.method],
+            steps=stage.steps or setting.steps,
+            guidance=1.0,
+            shift=setting.shift,
+        ),
         fingerprints={},
         run_id=payload.run_id,
         parents=payload.parents,

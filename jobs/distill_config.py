@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from jobs.distill_stage import StageConfig
 from video_models.diffusion.config import TimestepConfig
 from video_platform.training.config import TrainingConfig
 
@@ -28,6 +29,9 @@ class DistillSection:
 
     timesteps: TimestepConfig = TimestepConfig(density="uniform")
     """The density of times in the guidance stage."""
+
+    stages: tuple[StageConfig, ...] = ()
+    """Further stages by any method, each from the student of the one before."""
 
     def __post_init__(self) -> None:
         """Check that the stages halve."""

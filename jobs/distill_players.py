@@ -60,6 +60,7 @@ class TwoPlayerStep(Stateless):
         game = GAMES[self.setting.stage.method]
         engine, loss_of = (self.student, game.student) if students else (self.second, game.second)
         name = "loss" if students else "second_loss"
+        (self.second if students else self.student).last = None  # nothing of it is new
         for batch in micro_batches:
             loss = loss_of(self, batch, at).mean()
             engine.backward(loss, share=batch.share)

@@ -18,6 +18,21 @@ decoder's gradients and a vision network, is a loss without a stage."""
 TWO_PLAYERS = ("dmd", "ladd", "moment_matching", "rcm")
 """Methods that train a second network besides."""
 
+FORWARD_MODE = ("rcm", "scm")
+"""Methods that take a derivative of the student in forward mode."""
+
+SAMPLERS: dict[Method, str] = {
+    "consistency": "euler",
+    "dmd": "consistency",
+    "guidance": "euler",
+    "ladd": "consistency",
+    "moment_matching": "ancestral",
+    "progressive": "euler",
+    "rcm": "consistency",
+    "scm": "consistency",
+}
+"""How the student of a method is sampled: as it was trained."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondPlayer:
@@ -97,7 +112,7 @@ class StageConfig:
             raise ValueError(
                 f"intervals is {self.intervals!r}; it must be a multiple of steps, {self.steps!r}"
             )
-        if self.method in ("rcm", "scm") and self.training.zero_stage == 3:
+        if self.method in FORWARD_MODE and self.training.zero_stage == 3:
             raise ValueError(
                 f"method {self.method} takes a derivative in forward mode, which zero_stage 3 does "
                 "not know; use zero_stage 0, 1 or 2"

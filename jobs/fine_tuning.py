@@ -22,6 +22,7 @@ from pipelines.model_folder import CARD, ModelCard, ModelFolder
 from video_models.formats import ModelFormatError, open_transformer
 from video_models.presets import TRANSFORMERS
 from video_models.transformer.config import TransformerConfig
+from video_models.transformer.lora import add_lora
 from video_models.transformer.model import VideoTransformer
 from video_platform.errors import ConfigError
 from video_platform.tracking import Tracker
@@ -104,9 +105,6 @@ def choose_trained(network: VideoTransformer, train: Trained) -> None:
         ConfigError: `train` names nothing of the network.
     """
     if isinstance(train, LoraConfig):
-        from video_models.transformer.lora import add_lora
-
-        network.requires_grad_(False)
         try:
             add_lora(network, rank=train.rank, alpha=train.alpha, targets=train.targets)
         except ValueError as error:

@@ -30,8 +30,10 @@ from jobs.trace import Traced
 from jobs.trained_model import model_card, model_tags, save_model
 from jobs.validation import Validation
 from pipelines.model_folder import ModelFolder
+from video_models.formats import save_lora
 from video_models.presets import TRANSFORMERS
 from video_models.transformer.config import TransformerConfig
+from video_models.transformer.lora import lora_layers, merged
 from video_platform.cluster import WorkerContext
 from video_platform.config import as_tree
 from video_platform.tracking import Run
@@ -184,8 +186,11 @@ def write_model(
     """Write the model folder; adapters stand in it for themselves, and merged."""
     recipe = payload.recipe
     network = finished(recipe, source, weights)
-    card = model_card(payload, source)
-    folder = save_model(recipe.model_folder, card, source=source, transformer=network)
+    with merged(network):
+        card = model_card(payload, source)
+        folder = save_model(recipe.model_folder, card, source=source, transformer=network)
+    if any(lora_layers(network)):
+        save_lora(network, folder.path / "lora")
     return folder
 
 

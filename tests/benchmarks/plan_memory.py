@@ -3,7 +3,7 @@
     python -m tests.benchmarks.plan_memory            # one rank
     python -m tests.benchmarks.plan_memory --ranks 2
 
-Each setting trains a transformer for three steps in processes of its own, under the engine that
+Each setting trains a transformer for two steps in processes of its own, under the engine that
 every job uses. `counted` is the most that PyTorch's allocator had given out at any moment, to the
 byte; `resident` is by how much the process grew, which counts pages that were written to, and adds
 what kernels and libraries take.
@@ -40,8 +40,8 @@ MIB = 1 << 20
 SMALL = TransformerConfig(
     latent_channels=8, text_dim=64, num_heads=8, head_dim=32, ffn_dim=1024, num_layers=6
 )
-LARGE = dataclasses.replace(SMALL, num_heads=8, head_dim=64, ffn_dim=2048, num_layers=8)
-SIZE, CLIPS, WORDS, STEPS = (4, 16, 16), 2, 32, 3
+LARGE = dataclasses.replace(SMALL, num_heads=8, head_dim=64, ffn_dim=2048, num_layers=4)
+SIZE, CLIPS, WORDS, STEPS = (4, 16, 16), 2, 32, 2
 
 
 @dataclass(frozen=True, kw_only=True)

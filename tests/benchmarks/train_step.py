@@ -1,9 +1,9 @@
 """A whole training step beside diffusers' transformer, same weights and inputs, one table.
 
     python -m tests.benchmarks.train_step
-    python -m tests.benchmarks.train_step --compile   # and the blocks of both compiled, minutes more
+    python -m tests.benchmarks.train_step --compile   # and both compiled, minutes more
 
-Forward, mean squared error of the velocity, backward, AdamW (fused, on both sides), in fp32 and in a
+Forward, mean squared error of the velocity, backward, AdamW (fused, on both sides), in fp32, in a
 plain PyTorch loop. The last row is our step with all blocks recomputed in the backward pass. The
 error is the largest difference between both losses over the steps, over the loss.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from video_platform.training.blocks import recompute_blocks
 
 from tests.benchmarks.transformer_cases import (
     FULL_TIME,
@@ -28,6 +27,7 @@ from tests.benchmarks.transformer_cases import (
     open_ours,
     ratios,
 )
+from video_platform.training.blocks import recompute_blocks
 
 Network = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -93,7 +93,10 @@ def compare(
     peer = build_peer(size)
     with tempfile.TemporaryDirectory() as folder:
         model = change_ours(open_ours(peer, Path(folder)))
-    sides = {"theirs": train_peer(change(peer), inputs), "ours": Trainer(change(model), model, inputs)}
+    sides = {
+        "theirs": train_peer(change(peer), inputs),
+        "ours": Trainer(change(model), model, inputs),
+    }
     times = interleaved(sides, options.runs)
     pairs = zip(sides["theirs"].losses, sides["ours"].losses, strict=True)
     error = max(abs(a - b) / a for a, b in pairs)

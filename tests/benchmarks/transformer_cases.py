@@ -71,7 +71,7 @@ def build_peer(size: str) -> torch.nn.Module:
 
 
 def peer_in_bf16(size: str) -> torch.nn.Module:
-    """Build it as `from_pretrained(torch_dtype=torch.bfloat16)` does: some parts stay in float32."""
+    """Build it as `from_pretrained(torch_dtype=torch.bfloat16)` does: parts stay in float32."""
     model = build_peer(size).eval().to(torch.bfloat16)
     for name, module in model.named_modules():
         if any(part in name.split(".") for part in model._keep_in_fp32_modules):
@@ -123,5 +123,3 @@ HEADER = f"{'':34}{'wall s':>18}{'ratio':>7}{'cpu s':>18}{'ratio':>7}"
 def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Return the largest difference over the largest number."""
     return float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max())
-
-

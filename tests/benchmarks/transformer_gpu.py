@@ -80,5 +80,3 @@ def measure_on_gpu(size: str, tokens: list[int], runs: int) -> None:
         for block in model.blocks:
             block._compiled_call_impl = None
         torch.compiler.reset()
-
-

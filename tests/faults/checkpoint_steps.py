@@ -2,7 +2,8 @@
 
     python -m tests.faults.checkpoint_steps /tmp/checkpoints disk
 
-With `disk` process n kills itself before its n-th change of the disk; with `s3` the proxy kills it. The first one that lives ends the command, which prints its number.
+With `disk` process n kills itself before its n-th change of the disk; with `s3` the proxy kills it.
+The first one that lives ends the command, which prints its number.
 """
 
 import itertools

@@ -5,12 +5,15 @@ of the others. Needs root and `ip` (Debian's iproute2).
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+_MADE = itertools.count()
 
 
 class NoNamespacesError(Exception):
@@ -73,7 +76,7 @@ def machines(hidden: list[list[Path]]) -> Iterator[tuple[str, list[Machine]]]:
     Raises:
         NoNamespacesError: they cannot be made here.
     """
-    mark = os.getpid() % 62_000
+    mark = (os.getpid() + 1009 * next(_MADE)) % 62_000  # the kernel forgets a name with a delay
     bridge, network = f"vdp{mark}", f"10.{mark // 250 + 1}.{mark % 250 + 1}"
     made = [
         Machine(f"vdp{mark}n{number}", f"{network}.{number + 2}", folders)

@@ -17,7 +17,8 @@ from jobs.latents import LatentSource
 from jobs.launch import Payload
 from jobs.pretrain import train_on_rank
 from jobs.recipe import Recipe
-from video_models.formats import open_transformer
+from video_models.formats import open_lora, open_transformer
+from video_models.transformer.lora import merge_lora
 from video_platform.cluster import WorkerContext
 from video_platform.config import load_recipe
 
@@ -94,7 +95,7 @@ def changed(folder, *overrides, name, base):
     """Fine-tune; return which parameters of the merged model are not bit for bit the base's."""
     overrides = (
         f"project={folder}/{name}", f"pretrain.start_from={base}", "model.transformer=null",
-        "pretrain.training.steps=3", "pretrain.training.sample_every=1", *overrides,
+        "pretrain.training.steps=3", "pretrain.training.sample_every=2", *overrides,
     )  # fmt: skip
     result, _ = pretrain(folder, *overrides)
     if dist.get_rank() != 0:
@@ -107,20 +108,33 @@ def changed(folder, *overrides, name, base):
 
 
 def tuned(folder):
-    """Fine-tune everything and parts, at every stage, from our folder and a published one."""
+    """Fine-tune everything and parts, from our folder and a published one."""
     ours, published = folder / "whole" / "model", folder / "wan"
     if dist.get_rank() == 0:
         shutil.copytree(ours / "transformer", published / "transformer")
     dist.barrier()
     parts = "pretrain.train=[blocks.*.attn2.*, proj_out.*]"
     report = {"everything": changed(folder, name="everything", base=published)}
-    for stage in (1, 2, 3):
-        report[f"parts, stage {stage}"] = changed(
-            folder, f"pretrain.training.zero_stage={stage}", parts, name=f"parts-{stage}", base=ours
+    for how, knob in {"stage 3": "zero_stage=3", "bf16": "precision=bf16"}.items():
+        report[f"parts, {how}"] = changed(
+            folder, f"pretrain.training.{knob}", parts, name=f"parts {how}", base=ours
         )
-    report["parts, bf16"] = changed(
-        folder, "pretrain.training.precision=bf16", parts, name="parts-bf16", base=ours
-    )
+    return report
+
+
+def adapted(folder):
+    """Train adapters at every stage; say also whether file and base make up the merged model."""
+    base, report = folder / "whole" / "model", {}
+    for how in ("zero_stage=1", "zero_stage=2", "zero_stage=3"):
+        overrides = f"pretrain.training.{how}", "pretrain.train={rank: 2, alpha: 3.0}"
+        names = changed(folder, *overrides, name=how, base=base)
+        if names is not None:
+            network = open_transformer(base / "transformer")
+            open_lora(network, folder / how / "model" / "lora")
+            merge_lora(network)
+            merged = weights_of(folder / how / "model" / "transformer")
+            same = all(torch.equal(merged[k], v) for k, v in network.state_dict().items())
+            report[how] = {"changed": names, "same": same}
     return report
 
 

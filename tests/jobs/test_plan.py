@@ -40,9 +40,7 @@ def test_memory_is_what_training_takes_within_a_tenth():
         case(),
         case(**bf16),
         case(**again),
-        case(**bf16, **again, micro=1),
-        case(**bf16, zero_stage=3),
-        case(**bf16, **again, config=LARGE),
+        case(**bf16, **again, micro=1, config=LARGE),
     ]
     for setting, taken in zip(settings, in_processes(count, settings), strict=True):
         assert forecast(setting) == pytest.approx(taken, rel=0.03), str(setting)
@@ -61,7 +59,7 @@ def test_counts_of_a_plan_are_those_of_the_formulas(capsys):
     plan_of(*WAN, "plan.gpus=64")
     [tree] = printed(capsys)
     # As a preset's ends follow the recipe: its text encoder gives 64 numbers a word.
-    assert tree["parameters"] == 14_288_491_584 - 5120 * (4096 - 64) - 0
+    assert tree["parameters"] == 14_288_491_584 - 5120 * (4096 - 64)
     [shape] = tree["shapes"]
     assert (shape["size"], shape["tokens"], shape["micro_batches"]) == ([21, 60, 104], 32760, 1)
     config = TRANSFORMERS["wan-2.1-14b"]

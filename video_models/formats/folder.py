@@ -7,17 +7,27 @@ whole or not at all.
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
+Renamer = Callable[[dict[str, Tensor], M], dict[str, Tensor]]
+"""(tensors, model) -> tensors under the model's names."""
+
+DtypeOf = Callable[[str, Tensor], torch.dtype]
+"""(name, tensor) -> what it is brought to."""
+
 CONFIG = "config.json"
+CONFIGS = (CONFIG, "adapter_config.json")
+"""Of models, and of adapters in PEFT's format."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 OTHER_WEIGHTS = ("model.safetensors",)
 
@@ -59,40 +69,70 @@ def open_model(
     builders: Mapping[str, Callable[[dict[str, Any]], M]],
     *,
     what: str,
-    renamers: Mapping[str, Callable[[dict[str, Tensor], M], dict[str, Tensor]]] | None = None,
+    renamers: Mapping[str, Renamer[M]] | None = None,
 ) -> M:
-    """Open a model folder in float32, in evaluation mode.
-
-    Args:
-        folder: where it is.
-        builders: what makes an untrained model of a config, by the class that the config names.
-        what: what such a model is called, with its article.
-        renamers: what gives tensors the model's names, by class; none where they have them.
+    """Open a model folder in float32, in evaluation mode; arguments are those of `build_model`.
 
     Raises:
         ModelFormatError: it is no such folder, or a variant that is not supported.
     """
     tree, state = read_folder(folder)
+    return build_model(tree, state, builders, where=folder, what=what, renamers=renamers)
+
+
+def build_model(
+    tree: dict[str, Any],
+    state: dict[str, Tensor],
+    builders: Mapping[str, Callable[[dict[str, Any]], M]],
+    *,
+    where: str | Path,
+    what: str,
+    renamers: Mapping[str, Renamer[M]] | None = None,
+    dtype_of: DtypeOf = lambda _name, _tensor: torch.float32,
+) -> M:
+    """Make a model of a config and tensors, in evaluation mode.
+
+    Args:
+        tree: the config.
+        state: the tensors.
+        builders: what makes an untrained model of a config, by the class that the config names; on
+            the meta device it takes no memory.
+        where: what errors begin with.
+        what: what such a model is called, with its article.
+        renamers: what gives tensors the model's names, by class; none where they have them.
+        dtype_of: the dtype that a tensor is brought to.
+
+    Raises:
+        ModelFormatError: it is no such model, or a variant that is not supported.
+    """
     kind = tree.get("_class_name")
     if not isinstance(kind, str) or kind not in builders:
-        raise ModelFormatError(f"{folder} holds a {kind!r}; {what} is {' or '.join(builders)}")
+        raise ModelFormatError(f"{where} holds a {kind!r}; {what} is {' or '.join(builders)}")
     try:
         model = builders[kind](tree)
     except (TypeError, ValueError) as error:
-        raise ModelFormatError(f"{folder}: {error}") from None
+        raise ModelFormatError(f"{where}: {error}") from None
     if renamers and kind in renamers:
         state = renamers[kind](state, model)
-    return load_weights(model, state, where=folder)
+    return load_weights(model, state, where=where, dtype_of=dtype_of)
 
 
-def load_weights(model: M, state: Mapping[str, Tensor], *, where: str | Path) -> M:
-    """Fill a model with tensors in float32, and return it in evaluation mode.
+def load_weights(
+    model: M,
+    state: Mapping[str, Tensor],
+    *,
+    where: str | Path,
+    dtype_of: DtypeOf = lambda _name, _tensor: torch.float32,
+) -> M:
+    """Fill a model with tensors, and return it in evaluation mode.
 
     Raises:
         ModelFormatError: they are not its tensors; the message begins with `where`.
     """
+    empty = any(parameter.is_meta for parameter in model.parameters())
+    named = {name: tensor.to(dtype_of(name, tensor), copy=empty) for name, tensor in state.items()}
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        model.load_state_dict(named, assign=empty)
     except RuntimeError as error:
         raise ModelFormatError(f"{where}: weights and config disagree: {error}") from None
     return model.eval()
@@ -106,6 +146,18 @@ def write_folder(
     Raises:
         ModelFormatError: what is there is neither empty nor a model folder, so it is kept.
     """
+    with replaced(folder) as new:
+        (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_tensors(new / WEIGHTS, state)
+
+
+@contextmanager
+def replaced(folder: str | Path) -> Iterator[Path]:
+    """Give a folder to write into, which takes the place of what is there when all is written.
+
+    Raises:
+        ModelFormatError: what is there is neither empty nor weights, so it is kept.
+    """
     folder = Path(folder).absolute()
     if folder.exists() and not _is_replaceable(folder):
         raise ModelFormatError(
@@ -116,9 +168,7 @@ def write_folder(
     try:
         new, old = scratch / "new", scratch / "old"
         new.mkdir()
-        (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        yield new
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -126,10 +176,18 @@ def write_folder(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def write_tensors(
+    file: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file as published models have it."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, file, metadata={"format": "pt", **(metadata or {})})
+
+
 def _is_replaceable(folder: Path) -> bool:
-    """Say whether a folder is empty or holds nothing but a config and weights."""
+    """Say whether a folder is empty or holds nothing but configs and weights."""
     return folder.is_dir() and all(
-        path.name == CONFIG or path.name.endswith((".safetensors", ".safetensors.index.json"))
+        path.name in CONFIGS or path.name.endswith((".safetensors", ".safetensors.index.json"))
         for path in folder.iterdir()
     )
 

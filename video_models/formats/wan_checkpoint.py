@@ -4,28 +4,19 @@ A `.pth` file is a pickle; it is opened with `weights_only`, which builds tensor
 """
 
 import os
-import pickle
 import tempfile
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from video_models.autoencoder.model import Autoencoder
 from video_models.formats.folder import ModelFormatError, load_weights
+from video_models.formats.tensor_file import SUFFIXES, read_tensors
 from video_models.formats.wan_names import config_of, from_original, is_original, to_original
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
 DOWNLOADS = "Wan*_VAE.*"
 """What the file is called in a folder that Wan published, beside a transformer and its config."""
-
-DAMAGES = (
-    safetensors.SafetensorError,
-    *(OSError, EOFError, RuntimeError, LookupError, ValueError),  # what torch's reader meets
-)
-"""What reading raises where a file is cut off, or none of tensors."""
 
 
 def original_file(path: str | Path) -> Path | None:
@@ -51,7 +42,7 @@ def open_original(file: str | Path) -> Autoencoder:
         ModelFormatError: it is no such file, is damaged, or holds more than tensors.
     """
     file = Path(file)
-    state = _read(file)
+    state = read_tensors(file)
     if not is_original(state):
         raise ModelFormatError(
             f"{file} does not hold the tensors of Wan's autoencoder; "
@@ -93,22 +84,3 @@ def save_original(model: Autoencoder, file: str | Path) -> None:
         os.replace(scratch, file)
     finally:
         Path(scratch).unlink(missing_ok=True)
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix not in SUFFIXES:
-        raise ModelFormatError(f"{file} ends in {file.suffix!r}; read are {', '.join(SUFFIXES)}")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ModelFormatError(
-            f"{file} was not opened: it holds more than tensors, which could run code; "
-            "ask for a safetensors file"
-        ) from None
-    except DAMAGES as error:
-        raise ModelFormatError(f"{file} is damaged: {error}") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelFormatError(f"{file} holds a {type(state).__name__}, not named tensors")
-    return state

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_models.layers.embeddings import widen
+from video_models.layers.inference import carries_tangent
 from video_models.layers.modulation import modulate
 from video_models.layers.rms_norm import rms_norm
 
@@ -15,26 +16,37 @@ from video_models.layers.rms_norm import rms_norm
 class WideLayerNorm(nn.LayerNorm):
     """A layer norm over the width; returns float32 or wider."""
 
-    def forward(
-        self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None
-    ) -> Tensor:
-        """Return x with zero mean and unit variance over the width, scaled where it has weights.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with zero mean and unit variance over the width, scaled and shifted."""
+        return layer_norm(widen(x), widen(self.weight), widen(self.bias), self.eps)
 
-        Args:
-            x: (..., D).
-            shift: of a norm without weights, what its result is modulated by afterwards,
-                (B, 1 or S, D); both or neither.
-            scale: the same.
-        """
-        if shift is None or scale is None:
-            weight, bias = (None if p is None else widen(p) for p in (self.weight, self.bias))
-            return F.layer_norm(widen(x), self.normalized_shape, weight, bias, self.eps)
-        assert self.weight is None, "a norm has weights of its own or is modulated"
-        if shift.numel() == shift.shape[-1]:  # one time for all tokens: weights of the layer norm
-            weight, bias = 1 + scale.flatten(), shift.flatten()
-            return F.layer_norm(widen(x), self.normalized_shape, weight, bias, self.eps)
-        normed = F.layer_norm(widen(x), self.normalized_shape, eps=self.eps)
-        return modulate(normed, shift, scale)
+
+class ModulatedLayerNorm(nn.Module):
+    """A layer norm over the width whose weights come from outside; returns float32 or wider."""
+
+    def __init__(self, eps: float):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return x (B, S, D), normalised, times 1 + scale, plus shift, (B, 1 or S, D) each."""
+        if shift.numel() == shift.shape[-1]:  # one for all tokens: weights of one layer norm
+            return layer_norm(widen(x), 1 + scale.flatten(), shift.flatten(), self.eps)
+        return modulate(layer_norm(widen(x), None, None, self.eps), shift, scale)
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(variance + eps) over the width, times weight, plus bias.
+
+    PyTorch's layer norm takes mean and variance for constants where a forward-mode derivative is
+    differentiated again, so the formula takes its place under forward mode.
+    """
+    if not carries_tangent(x):
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    centred = x - x.mean(dim=-1, keepdim=True)
+    y = centred * (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
 class WideRMSNorm(nn.RMSNorm):

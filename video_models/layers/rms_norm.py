@@ -52,7 +52,8 @@ class _RMSNorm(torch.autograd.Function):
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     """Return r, (..., 1)."""
     length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return (length.square() / x.shape[-1] + eps).rsqrt()
+    inverse: Tensor = (length.square() / x.shape[-1] + eps).rsqrt()
+    return inverse
 
 
 def _along(x: Tensor, r: Tensor, change: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from video_models.layers.attention import Attention, AttentionFunction
 from video_models.layers.embeddings import WideLinear
 from video_models.layers.feed_forward import FeedForward
 from video_models.layers.modulation import add_gated, split_modulation
-from video_models.layers.norms import WideLayerNorm
+from video_models.layers.norms import ModulatedLayerNorm, WideLayerNorm
 from video_models.transformer.config import TransformerConfig
 from video_models.transformer.context import Context
 from video_models.transformer.cross_attention import CrossAttention, Memory
@@ -41,13 +41,13 @@ class TransformerBlock(nn.Module):
         super().__init__()
         dim, eps = config.dim, config.eps
         self.span = span_of(config, index)
-        self.norm1 = WideLayerNorm(dim, eps, elementwise_affine=False)
+        self.norm1 = ModulatedLayerNorm(eps)
         self.attn1 = Attention(
             dim, num_heads=config.num_heads, eps=eps, function=attention, qk_norm=config.qk_norm
         )
         self.norm2 = WideLayerNorm(dim, eps) if config.cross_attention_norm else nn.Identity()
         self.attn2 = CrossAttention(config, function=cross_attention)
-        self.norm3 = WideLayerNorm(dim, eps, elementwise_affine=False)
+        self.norm3 = ModulatedLayerNorm(eps)
         self.ffn = FeedForward(dim, config.ffn_dim)
         shared = config.modulation == "shared"
         self.time_proj = None if shared else WideLinear(dim, 6 * dim)

@@ -60,28 +60,28 @@ def lay_out_latents(
 
 
 def lay_out_numbers(
-    t: Times, guidance: Tensor | None, lengths: Sequence[int]
+    t: Times, guidance: Tensor | None, *, samples: int, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor | None]:
     """Return times and guidance scales, (B, 1) or (B, S); of packed samples (N, 1) or (1, S).
 
     Args:
         t: times.
         guidance: scales, (B,) or (N,).
+        samples: B or N.
         lengths: tokens of each packed sample, or of one of the batch.
 
     Raises:
         ValueError: there is not one time for each sample or each token.
     """
     times = t.reshape(len(t), -1) if isinstance(t, Tensor) else torch.cat(list(t))[None]
-    num_samples, per_sample = len(lengths), times.shape[1] == 1
-    if (num_samples > 1 and len(times) != (num_samples if per_sample else 1)) or (
-        not per_sample and times.shape[1] != sum(lengths)
-    ):
+    packed = len(lengths) > 1
+    by_token = (1 if packed else samples, sum(lengths))
+    if tuple(times.shape) not in ((samples, 1), by_token):
         raise ValueError(
-            f"times of shape {tuple(times.shape)} for {num_samples} packed samples of "
-            f"{sum(lengths)} tokens; give one time a sample or one a token"
+            f"times of shape {tuple(times.shape)} for {samples} samples of {tuple(lengths)} "
+            "tokens; give one time a sample or one a token"
         )
-    if guidance is None or per_sample or num_samples == 1:
+    if guidance is None or not packed or len(times) == samples:
         return times, None if guidance is None else guidance[:, None]
     counts = torch.tensor(lengths, device=guidance.device)
     return times, guidance.repeat_interleave(counts)[None]
@@ -119,14 +119,14 @@ def zero_padded(text: Tensor, mask: Tensor | None) -> Tensor:
     return text if mask is None else text * mask[..., None]
 
 
-def check_count(captions: int, samples: Samples) -> None:
+def check_count(captions: int, samples: int) -> None:
     """Refuse more or fewer captions than samples.
 
     Raises:
         ValueError: with both numbers.
     """
-    if captions != len(samples):
-        raise ValueError(f"{captions} captions for {len(samples)} samples; give one for each")
+    if captions != samples:
+        raise ValueError(f"{captions} captions for {samples} samples; give one for each")
 
 
 def check_given(config: TransformerConfig, **inputs: object) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from video_models.layers.attention import AttentionFunction, attend
 from video_models.layers.joining import joined
 from video_models.layers.modulation import split_modulation
-from video_models.layers.norms import WideLayerNorm
+from video_models.layers.norms import ModulatedLayerNorm
 from video_models.layers.rope import Rotation, absolute_positions
 from video_models.layers.sequence import WHOLE, Placement
 from video_models.transformer.block import TransformerBlock
@@ -75,7 +75,7 @@ class VideoTransformer(nn.Module):
             TransformerBlock(config, index, attention=attention, cross_attention=cross_attention)
             for index in range(config.num_layers)
         )
-        self.norm_out = WideLayerNorm(dim, config.eps, elementwise_affine=False)
+        self.norm_out = ModulatedLayerNorm(config.eps)
         self.proj_out = nn.Linear(dim, math.prod(patch) * config.latent_channels)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) * dim**-0.5)
         self.apply(_draw_linear)
@@ -120,9 +120,10 @@ class VideoTransformer(nn.Module):
         grids = tuple(self.token_grid(group) for group in groups_of(latents))
         lengths = lengths_of(grids)
         check_given(self.config, guidance=guidance, condition=condition)
-        time, modulation = self.condition_embedder(*lay_out_numbers(t, guidance, lengths))
+        numbers = lay_out_numbers(t, guidance, samples=len(latents), lengths=lengths)
+        time, modulation = self.condition_embedder(*numbers)
         sources, mask, turns = self._sources(text, text_mask, image)
-        check_count(sources[0].captions, latents)
+        check_count(sources[0].captions, len(latents))
         turn = turns(grids, time.device)
         time, modulation, turn, here = self._placed(time, modulation, turn, lengths)
         context = Context(modulation, turn, grids, here, sources[0], mask, self.placement)

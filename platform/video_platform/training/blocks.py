@@ -83,7 +83,7 @@ PRODUCTS = (
 
 def _keep_products() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Return what a block's forward pass and its repetition run inside."""
-    first, again = create_selective_checkpoint_contexts(_ops(*PRODUCTS))
+    first, again = create_selective_checkpoint_contexts(_ops(*PRODUCTS))  # type: ignore[no-untyped-call]
     return _with_own_linear(first), _with_own_linear(again)
 
 

@@ -21,6 +21,7 @@ import functools
 import json
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -46,6 +47,19 @@ from video_platform.training.ranks import from_all, from_rank_0, rank, world
 
 __all__ = ["Checkpoints", "Manifest", "Restorable", "fingerprint"]
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Flight:
+    """A save under way."""
+
+    step: int
+    written: Future[None]
+    """This rank's part."""
+    committed: Future[None] = dataclasses.field(default_factory=Future)
+    """The whole; of rank 0."""
+    cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
+    """Set where there is nothing to commit."""
 
 
 class Checkpoints:
@@ -78,7 +92,7 @@ class Checkpoints:
         self._keep, self._keep_every, self._timeout_s = keep, keep_every, timeout_s
         self._copy = HostCopy()
         self._background = Background("checkpoint")
-        self._flight: tuple[int, Future[None]] | None = None
+        self._flight: _Flight | None = None
 
     def save(
         self, engines: Mapping[str, Restorable], *, step: int, state: Mapping[str, Any]
@@ -101,8 +115,11 @@ class Checkpoints:
             files={},
         )
         pieces = self._copy.take(engines)
-        write = functools.partial(self._write, manifest, pieces, rank=rank(), ranks=world())
-        self._flight = step, self._background.submit(write)
+        write = functools.partial(self._write, manifest, pieces, rank=rank())
+        self._flight = flight = _Flight(step, self._background.submit(write))
+        if rank() == 0:
+            commit = functools.partial(self._commit, manifest, flight, ranks=world())
+            flight.committed = self._background.submit(commit)
 
     def wait(self) -> None:
         """Return when the save under way is done on all ranks. Collective.
@@ -112,13 +129,24 @@ class Checkpoints:
         """
         if self._flight is None:
             return
-        (step, future), self._flight = self._flight, None
-        error = future.exception()
-        failures = [each for each in from_all(error and _told(error)) if each is not None]
+        flight, self._flight = self._flight, None
+        failures = from_all(_told(flight.written.exception()))
+        if any(failures):
+            flight.cancelled.set()  # a rank whose disk is full could not tell in the store
+        failures.append(from_rank_0(lambda: _told(flight.committed.exception())))
+        failures = [failure for failure in failures if failure is not None]
         if failures:
             raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self.url}: {failures[0]}"
+                f"the checkpoint of step {flight.step} could not be written to {self.url}: "
+                f"{failures[0]}"
             )
+
+    @property
+    def saving(self) -> bool:
+        """Whether a save is under way on this rank."""
+        return self._flight is not None and not (
+            self._flight.written.done() and (rank() != 0 or self._flight.committed.done())
+        )
 
     def mark_good(self, step: int) -> None:
         """Say that a checkpoint is sound; until a later one is, it stays.
@@ -188,8 +216,8 @@ class Checkpoints:
             raise CheckpointError(reason)
         return pieces
 
-    def _write(self, manifest: Manifest, pieces: Pieces, *, rank: int, ranks: int) -> None:
-        """Write this rank's part in the background; rank 0 commits."""
+    def _write(self, manifest: Manifest, pieces: Pieces, *, rank: int) -> None:
+        """Write this rank's part, in the background."""
         step, attempt = manifest.step, manifest.attempt
         tell = functools.partial(self._store.tell, step, attempt, rank=rank)
         try:
@@ -198,10 +226,19 @@ class Checkpoints:
             told = {"failure": _told(error)}
             self._try(lambda: tell(told))
             raise
-        if rank == 0:
-            files = self._store.collect(step, attempt, ranks=ranks, timeout_s=self._timeout_s)
-            self._store.commit(dataclasses.replace(manifest, files=files))
-            self._try(lambda: self._store.prune(keep=self._keep, keep_every=self._keep_every))
+
+    def _commit(self, manifest: Manifest, flight: _Flight, *, ranks: int) -> None:
+        """Let the checkpoint exist when all ranks have written, in the background of rank 0."""
+        flight.written.result()
+        files = self._store.collect(
+            manifest.step,
+            manifest.attempt,
+            ranks=ranks,
+            timeout_s=self._timeout_s,
+            cancelled=flight.cancelled,
+        )
+        self._store.commit(dataclasses.replace(manifest, files=files))
+        self._try(lambda: self._store.prune(keep=self._keep, keep_every=self._keep_every))
 
     def _settle(self) -> None:
         """Wait for everything that the background does."""
@@ -317,7 +354,8 @@ def _unlike(mine: Mapping[str, list[Any]], given: Mapping[str, list[Any]]) -> st
     return f"{name} is {given[name]}, expected {mine[name]}"
 
 
-def _told(error: BaseException) -> str:
+def _told(error: BaseException | None) -> str | None:
     """Say what went wrong; what nobody foresaw with its type."""
-    foreseen = isinstance(error, StorageError | CheckpointError)
-    return str(error) if foreseen else f"{type(error).__name__}: {error}"
+    if error is None or isinstance(error, StorageError | CheckpointError):
+        return None if error is None else str(error)
+    return f"{type(error).__name__}: {error}"

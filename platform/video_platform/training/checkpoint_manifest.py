@@ -28,7 +28,7 @@ class Manifest:
     """Identity of the run, see `fingerprint`."""
     attempt: str
     """Folder of the files within that of the step; each attempt to save has one of its own."""
-    counters: dict[str, dict[str, int]]
+    counters: dict[str, dict[str, float]]
     """By engine."""
     state: dict[str, Any]
     """What must survive beside the engines, as JSON: of the training step and of the batches."""

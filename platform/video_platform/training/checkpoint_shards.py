@@ -46,11 +46,11 @@ class Restorable(Protocol):
         """Take over whole tensors, each asked for once, in the same order on every rank."""
         ...
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, float]:
         """Return what is no tensor."""
         ...
 
-    def restore_counters(self, counters: Mapping[str, int]) -> None:
+    def restore_counters(self, counters: Mapping[str, float]) -> None:
         """Take it over."""
         ...
 

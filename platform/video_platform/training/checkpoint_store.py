@@ -13,6 +13,7 @@ killed is ever taken for a part of another.
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -95,7 +96,7 @@ class CheckpointStore:
         }
 
     def collect(
-        self, step: int, attempt: str, *, ranks: int, timeout_s: float
+        self, step: int, attempt: str, *, ranks: int, timeout_s: float, cancelled: threading.Event
     ) -> dict[str, dict[str, Any]]:
         """Wait until every rank has told what it wrote; return all files.
 
@@ -119,7 +120,8 @@ class CheckpointStore:
                     f"ranks {silent} did not write in {timeout_s:.0f} s, as far as rank 0 sees; "
                     "checkpoints must be in S3, or on a file system that all nodes share"
                 )
-            time.sleep(pause_s)
+            if cancelled.wait(pause_s):
+                raise CheckpointError("a rank could not write")
             pause_s = min(2 * pause_s, POLL_S[1])
 
     def tell(self, step: int, attempt: str, record: Mapping[str, Any], *, rank: int) -> None:

@@ -17,8 +17,8 @@ SETTLED = 20
 class Clipping:
     """The limit of a run's gradient norm.
 
-    What exceeds the limit counts as the limit: one bad batch hardly lifts the average, and a lasting
-    change does within some tens of steps.
+    What exceeds the limit counts as the limit: one bad batch hardly lifts the average, and a
+    lasting change does within some tens of steps.
 
     Args:
         norm: largest norm, None for any.

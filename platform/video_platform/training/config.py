@@ -69,6 +69,9 @@ class TrainingConfig:
     """Decoupled weight decay of matrices and kernels; vectors (norms, biases) never decay."""
     clip_norm: float | None = 1.0
     """Largest global gradient norm; None does not clip."""
+    clip_deviations: float | None = None
+    """Besides, how many standard deviations the gradient norm may lie above its moving average; 3
+    is usual. None does not look at the average."""
     ema_decay: float | None = 0.999
     """Decay of the moving average of the weights that is sampled and saved; None keeps none."""
     ema_warmup: bool = True
@@ -150,6 +153,10 @@ class TrainingConfig:
             raise ValueError(f"ema_decay is in [0, 1) or null, not {self.ema_decay!r}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm is above 0, or null for none, not {self.clip_norm!r}")
+        if self.clip_deviations is not None and self.clip_deviations <= 0:
+            raise ValueError(
+                f"clip_deviations is above 0, or null for none, not {self.clip_deviations!r}"
+            )
         if not 0 <= self.muon_momentum < 1:
             raise ValueError(f"muon_momentum is in [0, 1), not {self.muon_momentum!r}")
         if self.zero_stage == 0 and self.precision == "bf16":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from video_platform.errors import TrainingError
 from video_platform.training.blocks import OTHER, block_of, prepare_blocks
+from video_platform.training.clipping import Clipping
 from video_platform.training.config import TrainingConfig
 from video_platform.training.ema import MovingAverage, decays_of
 from video_platform.training.masters import MOMENTS, Masters, open_masters
@@ -81,6 +82,7 @@ class Engine:
         if config.zero_stage == 0:
             self._optimizer.register_step_pre_hook(self._guard)
         size = sum(parameter.numel() for parameter in self._trained.values())
+        exact = self._weights_before_rounding()
         self._deepspeed, optimizer, *_ = deepspeed.initialize(
             model=module,
             optimizer=self._optimizer,
@@ -90,12 +92,15 @@ class Engine:
         self.device = torch.device(self._deepspeed.device)
         self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self._masters: Masters = open_masters(config.zero_stage, optimizer)
+        for name, value in exact.items():
+            self._masters.put(self._trained[name], value.to(self.device))
         if isinstance(self._optimizer, Muon):
             self._optimizer.bind(self._masters)
         self._averages = {
             name: MovingAverage(self._masters.slices(), decay=decay)
             for name, decay in decays_of(config).items()
         }
+        self._clipping = Clipping(config.clip_norm, config.clip_deviations)
         self._norm: float | None = None
         self._blocks = (*getattr(module, "block_names", tuple)(), OTHER)
         self._squares: dict[str, float] | None = None
@@ -128,6 +133,9 @@ class Engine:
         rate = learning_rate(self._config, self.steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        if self._config.zero_stage:  # stage 0 is clipped by `_guard`; for DeepSpeed 0 is no limit
+            limit = self._clipping.limit
+            self._deepspeed.optimizer.clip_grad = limit if math.isfinite(limit) else 0.0
         self._deepspeed.step()
         norm = (
             self._norm if self._config.zero_stage == 0 else self._deepspeed.get_global_grad_norm()
@@ -136,6 +144,7 @@ class Engine:
         applied = math.isfinite(norm)
         self.skipped_steps += not applied
         if applied:
+            self._clipping.note(norm)
             for average in self._averages.values():
                 average.update(self.steps)
         self.steps += 1
@@ -250,14 +259,16 @@ class Engine:
             for average in self._averages.values():
                 average.reset()
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, float]:
         """Return what a checkpoint records beside the tensors."""
-        return {"steps": self.steps, "skipped_steps": self.skipped_steps}
+        steps = {"steps": self.steps, "skipped_steps": self.skipped_steps}
+        return steps | self._clipping.counters()
 
-    def restore_counters(self, counters: Mapping[str, int]) -> None:
+    def restore_counters(self, counters: Mapping[str, float]) -> None:
         """Take over what `counters` returned; the optimiser counts the steps that were applied."""
-        self.steps = counters["steps"]
-        self.skipped_steps = counters["skipped_steps"]
+        self.steps = int(counters["steps"])
+        self.skipped_steps = int(counters["skipped_steps"])
+        self._clipping.restore(counters)
         for state in self._optimizer.state.values():
             state["step"].fill_(self.steps - self.skipped_steps)
 
@@ -280,6 +291,12 @@ class Engine:
             whole = self._masters.get(parameter)
             with self._masters.gathered([parameter]):
                 parameter.copy_(whole)
+
+    def _weights_before_rounding(self) -> dict[str, Tensor]:
+        """Return the weights whose fp32 copies DeepSpeed would make from bf16 ones."""
+        if self._config.precision != "bf16":
+            return {}
+        return {n: p.detach().to("cpu", torch.float32, copy=True) for n, p in self._trained.items()}
 
     def _having(self, kind: Kind) -> dict[str, nn.Parameter]:
         """Return the trained parameters that have this kind of state."""
@@ -324,7 +341,7 @@ class Engine:
     def _guard(self, adam: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Clip at stage 0, and make the step empty when the gradient is not finite."""
         parameters = list(self._trained.values())
-        limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
+        limit = self._clipping.limit
         grads = [p.grad for p in parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(grads)
         self._norm = float(norm)

@@ -20,6 +20,7 @@ with a discriminator, a diffusion model, a two-player distillation all run throu
 """
 
 import contextlib
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,7 +82,7 @@ def train(
             stopping = _any(flag.raised or should_stop())
             last = run.done == config.steps
             if run.done % config.log_every == 0 or last or stopping:
-                run.window.close(run.done, step.engines)
+                run.window.close(run.done, step.engines, run.counts)
             for hook in hooks:
                 if hook.every is not None and (run.done % hook.every == 0 or last):
                     with run.phase("hooks"):
@@ -111,7 +112,7 @@ class _Run:
         self.done = 0
         self._saved: int | None = None
         self._sound = False  # whether there is a good checkpoint to go back to
-        self._counts = {"batches": 0, "skipped": 0, "rewinds": 0}
+        self.counts = {"batches": 0, "skipped_steps": 0, "rewinds": 0}
 
     def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Count the time inside the block."""
@@ -125,7 +126,7 @@ class _Run:
             self._batches.load_state_dict(state["batches"])
             self._policy.load_state_dict(state["policy"])
             self._ledger.load_state_dict(state["ledger"])
-            self._counts = dict(state["counts"])
+            self.counts = dict(state["counts"])
             log.info("going on after step %d", self.done)
         return self.done
 
@@ -141,10 +142,10 @@ class _Run:
             with self.phase("step"):
                 scalars = self._step.update(taken, At(self.done, self._config.seed))
         self.done += 1
-        self._counts["batches"] += 1
+        self.counts["batches"] += 1
         skipped = [name for name, e in engines.items() if e.last and not e.last.applied]
         if skipped:
-            self._counts["skipped"] += 1
+            self.counts["skipped_steps"] += 1
             self._tell_of_skip(skipped, taken, scalars)
         else:
             self.window.add(scalars, taken)
@@ -156,7 +157,7 @@ class _Run:
         Raises:
             DivergedError: that has not helped, or there is none.
         """
-        verdict = self._policy.judge(self._counts["batches"] - 1, checkpointed=self._sound)
+        verdict = self._policy.judge(self.counts["batches"] - 1, checkpointed=self._sound)
         if verdict is Verdict.STOP:
             stuck = "" if self._sound else ", and there is no good checkpoint to go back to"
             raise DivergedError(
@@ -170,8 +171,8 @@ class _Run:
             if state is None:
                 raise DivergedError(f"{self._policy.reason}, and no good checkpoint is left")
             self._ledger.rewind(state["ledger"])
-            self._counts["rewinds"] += 1
-            self.window.rewound()
+            self.counts["rewinds"] += 1
+            self.window.clear()
             log.warning(
                 "%s up to step %d: back to step %d, and on with the batches that follow",
                 self._policy.reason, failed_at, self.done,
@@ -192,9 +193,11 @@ class _Run:
                 "batches": self._batches.state_dict(),
                 "policy": self._policy.state_dict(),
                 "ledger": self._ledger.state_dict(resting=resting),
-                "counts": self._counts,
+                "counts": self.counts,
             }
-            self._checkpoints.save(self._step.engines, step=self.done, state=state)
+            # It is written while the next steps change what these hold.
+            frozen = copy.deepcopy(state)
+            self._checkpoints.save(self._step.engines, step=self.done, state=frozen)
         self._saved = self.done
         results = (engine.last for engine in self._step.engines.values())
         if all(result is None or result.applied for result in results):
@@ -213,8 +216,8 @@ class _Run:
             step=self.done,
             finished=self.done >= self._config.steps,
             started_at=start,
-            skipped_steps=self._counts["skipped"],
-            rewinds=self._counts["rewinds"],
+            skipped_steps=self.counts["skipped_steps"],
+            rewinds=self.counts["rewinds"],
             seconds=self._ledger.seconds,
         )
 

@@ -68,7 +68,7 @@ class Window:
         self._tell, self._config, self._ledger = report, config, ledger
         self._spikes = SpikeWatch(config.spike_deviations)
         self._hosts: list[str] = []
-        self._counts = {"loss_spikes": 0.0, "rewinds": 0.0}
+        self._num_spikes = 0
         self.clear()
 
     def clear(self) -> None:
@@ -83,13 +83,14 @@ class Window:
         self._steps += 1
         self._samples += sum(len(batch.indices) for batch in micro_batches if batch.share)
 
-    def rewound(self) -> None:
-        """Count a return to a checkpoint, and forget what was collected."""
-        self._counts["rewinds"] += 1
-        self.clear()
+    def close(self, done: int, engines: Mapping[str, Engine], counts: Mapping[str, int]) -> None:
+        """Average over ranks and steps, add what engines and clock know, report. Collective.
 
-    def close(self, done: int, engines: Mapping[str, Engine]) -> None:
-        """Average over ranks and steps, add what engines and clock know, report. Collective."""
+        Args:
+            done: steps taken.
+            engines: the trained networks by name.
+            counts: what happened in the whole run, by name.
+        """
         device = next(iter(engines.values())).device
         names = sorted(self._sums)
         local = [torch.tensor(float(self._samples)), *(self._sums[name] for name in names)]
@@ -103,9 +104,10 @@ class Window:
                 scalars[f"{name}/learning_rate"] = engine.last.learning_rate
             scalars[f"{name}/skipped_steps"] = float(engine.skipped_steps)
         self._look_for_spikes(done, scalars)
+        scalars["loss_spikes"] = float(self._num_spikes)
         samples /= self._config.sequence_parallel  # so many ranks count each
         rates = self._ledger.read(steps=self._steps, samples=int(samples))
-        scalars |= rates | self._ledger.goodput() | self._counts
+        scalars |= rates | self._ledger.goodput() | {n: float(count) for n, count in counts.items()}
         if self._steps:
             scalars |= self._compare_ranks(done, 1 / rates["steps_per_s"], device)
         self.report(done, scalars)
@@ -127,7 +129,7 @@ class Window:
 
     def _look_for_spikes(self, done: int, scalars: Mapping[str, float]) -> None:
         for spike in self._spikes.note(scalars):
-            self._counts["loss_spikes"] += 1
+            self._num_spikes += 1
             if dist.get_rank() == 0:
                 log.warning(
                     "step %d: %s is %.4g, %.0f deviations above its usual %.4g",

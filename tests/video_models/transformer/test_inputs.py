@@ -89,14 +89,16 @@ def test_more_captions_than_samples_are_an_error():
 
 
 @pytest.mark.parametrize(
-    ("times", "lengths"),
+    ("times", "samples", "lengths"),
     [
-        (torch.zeros(2, 5), (4,)),
-        (torch.zeros(2), (4, 4, 4)),
-        (torch.zeros(2, 8), (4, 4)),
-        ([torch.zeros(4), torch.zeros(3)], (4, 4)),
+        (torch.zeros(2, 5), 2, (4,)),
+        (torch.zeros(2), 1, (4,)),
+        (torch.zeros(1), 2, (4,)),
+        (torch.zeros(2), 3, (4, 4, 4)),
+        (torch.zeros(2, 8), 2, (4, 4)),
+        ([torch.zeros(4), torch.zeros(3)], 2, (4, 4)),
     ],
 )
-def test_times_for_neither_samples_nor_tokens_are_an_error(times, lengths):
+def test_times_for_neither_samples_nor_tokens_are_an_error(times, samples, lengths):
     with pytest.raises(ValueError, match="give one time a sample or one a token"):
-        lay_out_numbers(times, None, lengths)
+        lay_out_numbers(times, None, samples=samples, lengths=lengths)

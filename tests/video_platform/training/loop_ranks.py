@@ -187,7 +187,7 @@ def straggler(folder):
     class Slow(Regression):
         def update(self, micro_batches, at):
             if dist.get_rank() == 1 and at.step == 2:
-                time.sleep(0.5)
+                time.sleep(1.0)
             return super().update(micro_batches, at)
 
     told = []

@@ -26,8 +26,9 @@ FP32 = {
         "zero_stage": 2, "activation_checkpointing": True, "checkpoint_every_block": 2,
     },
     "products kept": {
-        "zero_stage": 1, "activation_checkpointing": True, "checkpoint_keeps": "products",
+        "zero_stage": 3, "activation_checkpointing": True, "checkpoint_keeps": "products",
     },
+    "state offloaded": {"zero_stage": 2, "offload_optimizer": "cpu"},
     "weights offloaded": {
         "zero_stage": 3, "offload_parameters": "cpu", "offload_optimizer": "cpu",
     },

@@ -44,8 +44,9 @@ def velocity(module, number, **how):
 
 def loss_of(module, number):
     x0, noise, text, mask, t = sample(number)
+    kind = next(module.parameters()).dtype
     return flow_matching_loss(
-        lambda x, t: module(x, t, text, text_mask=mask), x0, noise=noise, t=t
+        lambda x, t: module(x.to(kind), t, text.to(kind), text_mask=mask), x0, noise=noise, t=t
     ).mean()
 
 

@@ -97,7 +97,7 @@ def test_without_a_good_one_there_is_none_to_go_back_to(tmp_path):
 
 
 def cut(store, key):
-    store.put(key, store.read(key)[:-1])
+    store.put(key, store.read(key)[:-2])
 
 
 def flip(store, key):
@@ -157,7 +157,7 @@ def test_the_same_step_may_be_saved_again(store_url):
     assert len(keys_of(store_url, 3, ending="00000-00000.safetensors")) == 1
 
 
-@pytest.mark.parametrize("room", [0, 100, 700])
+@pytest.mark.parametrize("room", [0, 130, 350])
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(tmp_path, room):
     """So many bytes a file: the first file does not fit, a later one, or the manifest."""
     save(tmp_path, 1)
@@ -334,7 +334,7 @@ def pair(tmp_path_factory):
 def test_what_one_rank_cannot_write_is_told_on_all(pair):
     one, two = pair["fails"]["messages"]
     assert one == two
-    assert "of step 2 could not be written" in one and "rank 1: " in one
+    assert "of step 2 could not be written" in one and "this size are not allowed here" in one
     assert pair["fails"]["goes on at"] == 1
 
 
@@ -346,7 +346,7 @@ def test_what_one_rank_finds_torn_is_set_aside_by_all(pair):
 
 def test_a_folder_that_one_node_does_not_see_is_no_torn_checkpoint(pair):
     one, two = pair["hidden"]["messages"]
-    assert one == two and "is not visible on every node; put checkpoints in S3" in one
+    assert all("is not visible on every node; put checkpoints in S3" in each for each in (one, two))
     assert pair["hidden"]["steps"] == [1]
 
 

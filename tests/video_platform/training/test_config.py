@@ -32,6 +32,7 @@ def test_batches_of_tokens_hold_more_of_what_is_small():
         ({"learning_rate": 0.0}, "learning_rate is above 0"),
         ({"ema_decay": 1.0}, r"ema_decay is in \[0, 1\) or null"),
         ({"clip_norm": 0.0}, "clip_norm is above 0, or null"),
+        ({"clip_deviations": 0.0}, "clip_deviations is above 0, or null"),
         ({"checkpoint_every": 0}, "checkpoint_every is at least 1"),
         ({"final_learning_rate_fraction": 2.0}, "between 0 and 1"),
     ],

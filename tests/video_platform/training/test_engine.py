@@ -28,7 +28,7 @@ def launch(folder, world, *scenarios, script="ranks.py"):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
     }
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(folder), *scenarios]
+    command = [sys.executable, str(Path(__file__).parent / script), str(folder), *scenarios]
     ranks = [
         subprocess.Popen(
             command,

@@ -9,20 +9,20 @@ from tests.video_platform.training.test_engine import launch
 
 EXACT = (
     "stage 0", "stage 1", "stage 2", "stage 3", "recomputed", "every second recomputed",
-    "products kept", "weights offloaded", "all at once", "radam",
+    "products kept", "state offloaded", "weights offloaded", "all at once", "radam",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modes")
-    return launch(folder, 2, "exact", "mixed", "averages", script="modes_ranks.py")
+    return launch(folder, 2, "mixed", "exact", "averages", script="modes_ranks.py")
 
 
 @pytest.mark.parametrize("mode", EXACT)
 def test_a_mode_learns_what_a_plain_loop_learns(pair, mode):
     report = pair["exact"]
-    assert report[mode]["gap"] < 1e-4 * report["moved"]
+    assert report[mode]["gap"] < 1e-6 < 1e-4 < report["moved"]
 
 
 @pytest.mark.parametrize("mode", ["stage 1", "stage 2", "stage 3", "recomputed"])
@@ -30,7 +30,7 @@ def test_losses_are_those_of_the_plain_loop(pair, mode):
     assert pair["exact"][mode]["losses"] < 1e-6
 
 
-@pytest.mark.parametrize("mode", EXACT[:8])
+@pytest.mark.parametrize("mode", EXACT[:9])
 def test_gradient_norms_by_block_are_those_of_the_whole_gradient(pair, mode):
     report = pair["exact"]
     found, expected = report[mode]["norms"], report["plain norms"]

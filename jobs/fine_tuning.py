@@ -90,7 +90,7 @@ def begun(recipe: Recipe, source: LatentSource) -> VideoTransformer:
     if base is None:
         return VideoTransformer(fresh_size(recipe, source))
     try:
-        network = open_transformer(base.folder)
+        network = open_transformer(base.folder, VideoTransformer)
     except ModelFormatError as error:
         raise ConfigError(f"pretrain.start_from = {section.start_from!r}: {error}") from None
     _check_base(base, network.config, recipe, source)

@@ -175,8 +175,11 @@ class ModelFolder:
     def transformer(self) -> "VideoTransformer":
         """Open the transformer, in fp32 on the CPU, and check it against the card."""
         from video_models.formats import open_transformer
+        from video_models.transformer.model import VideoTransformer
 
-        return _checked(self, "transformer", open_transformer)
+        return _checked(
+            self, "transformer", lambda folder: open_transformer(folder, VideoTransformer)
+        )
 
     @property
     def identity(self) -> str:

@@ -93,7 +93,7 @@ def open_ours(peer: torch.nn.Module, folder: Path) -> VideoTransformer:
     """Write the peer's folder, in the precision that it has, and open it as ours."""
     peer.save_config(folder)
     save_file(peer.state_dict(), folder / "diffusion_pytorch_model.safetensors")
-    return open_transformer(folder)
+    return open_transformer(folder, VideoTransformer)
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Time]:

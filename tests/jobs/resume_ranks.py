@@ -34,7 +34,6 @@ LAST = 2
 """Steps that are taken after most of the resumptions; the rest go on to the end."""
 TO_THE_END = (1, 9)
 SETTINGS = {
-    "stage 0": ("zero_stage=0",),
     "stage 2 bf16": ("zero_stage=2", "precision=bf16"),
     "stage 3": ("zero_stage=3", "ema_widths=[0.1]"),
 }

@@ -21,6 +21,7 @@ from video_platform.cluster import WorkerContext
 from video_platform.errors import ConfigError
 from video_platform.latents.config import CacheConfig
 from video_platform.training.config import TrainingConfig
+from video_platform.training.engine import StepResult
 from video_platform.training.loop import At
 
 APART = TrainingConfig(steps=9, batch_tokens=256, micro_batch_tokens=48, draws=4, seed=5)
@@ -42,8 +43,8 @@ class Gradients:
     def backward(self, loss, *, share):
         (loss * share).backward()
 
-    def step(self):
-        pass
+    def step(self, *, by_block=False):
+        return StepResult(applied=True, grad_norm=1.0, learning_rate=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
-Renamer = Callable[[dict[str, Tensor], M], dict[str, Tensor]]
-"""(tensors, model) -> tensors under the model's names."""
-
 DtypeOf = Callable[[str, Tensor], torch.dtype]
 """(name, tensor) -> what it is brought to."""
 
@@ -69,52 +66,30 @@ def open_model(
     builders: Mapping[str, Callable[[dict[str, Any]], M]],
     *,
     what: str,
-    renamers: Mapping[str, Renamer[M]] | None = None,
+    renamers: Mapping[str, Callable[[dict[str, Tensor], M], dict[str, Tensor]]] | None = None,
 ) -> M:
-    """Open a model folder in float32, in evaluation mode; arguments are those of `build_model`.
+    """Open a model folder in float32, in evaluation mode.
+
+    Args:
+        folder: where it is.
+        builders: what makes an untrained model of a config, by the class that the config names.
+        what: what such a model is called, with its article.
+        renamers: what gives tensors the model's names, by class; none where they have them.
 
     Raises:
         ModelFormatError: it is no such folder, or a variant that is not supported.
     """
     tree, state = read_folder(folder)
-    return build_model(tree, state, builders, where=folder, what=what, renamers=renamers)
-
-
-def build_model(
-    tree: dict[str, Any],
-    state: dict[str, Tensor],
-    builders: Mapping[str, Callable[[dict[str, Any]], M]],
-    *,
-    where: str | Path,
-    what: str,
-    renamers: Mapping[str, Renamer[M]] | None = None,
-    dtype_of: DtypeOf = lambda _name, _tensor: torch.float32,
-) -> M:
-    """Make a model of a config and tensors, in evaluation mode.
-
-    Args:
-        tree: the config.
-        state: the tensors.
-        builders: what makes an untrained model of a config, by the class that the config names; on
-            the meta device it takes no memory.
-        where: what errors begin with.
-        what: what such a model is called, with its article.
-        renamers: what gives tensors the model's names, by class; none where they have them.
-        dtype_of: the dtype that a tensor is brought to.
-
-    Raises:
-        ModelFormatError: it is no such model, or a variant that is not supported.
-    """
     kind = tree.get("_class_name")
     if not isinstance(kind, str) or kind not in builders:
-        raise ModelFormatError(f"{where} holds a {kind!r}; {what} is {' or '.join(builders)}")
+        raise ModelFormatError(f"{folder} holds a {kind!r}; {what} is {' or '.join(builders)}")
     try:
         model = builders[kind](tree)
     except (TypeError, ValueError) as error:
-        raise ModelFormatError(f"{where}: {error}") from None
+        raise ModelFormatError(f"{folder}: {error}") from None
     if renamers and kind in renamers:
         state = renamers[kind](state, model)
-    return load_weights(model, state, where=where, dtype_of=dtype_of)
+    return load_weights(model, state, where=folder)
 
 
 def load_weights(
@@ -125,6 +100,12 @@ def load_weights(
     dtype_of: DtypeOf = lambda _name, _tensor: torch.float32,
 ) -> M:
     """Fill a model with tensors, and return it in evaluation mode.
+
+    Args:
+        model: untrained; on the meta device it takes no memory before.
+        state: the tensors.
+        where: what errors begin with.
+        dtype_of: the dtype that a tensor is brought to; float32 where nothing else is said.
 
     Raises:
         ModelFormatError: they are not its tensors; the message begins with `where`.

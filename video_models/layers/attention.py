@@ -47,7 +47,8 @@ class Attention(nn.Module):
     """Attention of tokens to themselves or to a context.
 
     Queries and keys are normalised over the whole width, all heads together, before the heads are
-    split, or each head by itself, or not at all.
+    split, or each head by itself, or not at all. Without `output` there is no layer behind the
+    heads, for who takes queries, keys and values apart.
 
     Attributes:
         function: the kernel; may be replaced at any time.
@@ -61,6 +62,7 @@ class Attention(nn.Module):
         eps: float,
         function: AttentionFunction,
         qk_norm: QKNorm = "across_heads",
+        output: bool = True,
     ):
         super().__init__()
         self.num_heads = num_heads
@@ -71,7 +73,7 @@ class Attention(nn.Module):
         self.to_v = Linear(dim, dim)
         self.norm_q = head_norm(dim, num_heads, eps, qk_norm)
         self.norm_k = head_norm(dim, num_heads, eps, qk_norm)
-        self.to_out = nn.ModuleList([Linear(dim, dim)])
+        self.to_out = nn.ModuleList([Linear(dim, dim)] if output else [])
 
     def forward(
         self,

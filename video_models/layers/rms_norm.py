@@ -46,7 +46,8 @@ class _RMSNorm(torch.autograd.Function):
     def jvp(ctx: Any, dx: Tensor, dw: Tensor, _: None) -> Tensor:
         x, weight = ctx.saved_tensors
         r = _inverse_rms(x, ctx.eps)
-        return _along(x, r, dx) * weight + x * r * dw
+        change: Tensor = _along(x, r, dx) * weight + x * r * dw
+        return change
 
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:

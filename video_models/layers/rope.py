@@ -75,19 +75,30 @@ def rotation(
     *,
     device: torch.device,
     stretch: Stretch | None = None,
+    axes: tuple[int, int, int] | None = None,
+    theta: float = 10000.0,
 ) -> Rotation:
     """Return the rotation of every token of a grid, tokens in (frame, row, column) order.
 
     Each axis has its share of the channels; its sines and cosines are taken once, of far fewer
     positions than the grid has tokens.
+
+    Args:
+        grid: tokens along frames, rows and columns.
+        head_dim: channels of a head.
+        device: where to.
+        stretch: how positions beyond those of the training are told.
+        axes: channels of frames, rows and columns; None for `axis_widths`.
+        theta: how much slower the last channel pair of an axis would turn than the first.
     """
     F, R, Q = grid
     trained = (None, None, None) if stretch is None else stretch.trained
     rule = "interpolation" if stretch is None else stretch.rule
     views = ((F, 1, 1, -1), (1, R, 1, -1), (1, 1, Q, -1))
     parts = []
-    for length, width, most, view in zip(grid, axis_widths(head_dim), trained, views, strict=True):
-        angles = axis_angles(length, width, trained=most, rule=rule)
+    widths = axes or axis_widths(head_dim)
+    for length, width, most, view in zip(grid, widths, trained, views, strict=True):
+        angles = axis_angles(length, width, theta, trained=most, rule=rule)
         turn = torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64)
         parts.append(turn.view(view).expand(F, R, Q, -1))
     return torch.cat(parts, dim=-1).flatten(0, 2)

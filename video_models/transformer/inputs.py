@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from video_models.transformer.config import TransformerConfig
+from video_models.transformer.spans import Grid
 
 Samples = Tensor | Sequence[Tensor]
 """A batch (B, C, T, H, W), or samples (C, T, H, W) of different shapes."""
@@ -31,6 +32,7 @@ DECIDED_BY = {
     "condition": "condition_channels",
     "guidance": "guidance_embedding",
     "image": "image_dim",
+    "pooled": "pooled_dim",
 }
 """Inputs that only some models take, and the field of the config that says whether."""
 
@@ -40,8 +42,34 @@ def groups_of(samples: Samples) -> list[Tensor]:
     return [samples] if isinstance(samples, Tensor) else [sample[None] for sample in samples]
 
 
+def grid_of(latents: Tensor, *, channels: int, patch: Grid, limit: int | None) -> Grid:
+    """Return how many tokens latents (B, C, T, H, W) make along frames, rows and columns.
+
+    Args:
+        latents: what is cut into patches.
+        channels: C of the model.
+        patch: latent frames, rows and columns of a token.
+        limit: most tokens along one axis; None for no limit.
+
+    Raises:
+        ValueError: latents have other channels or axes, do not divide into patches, or are larger.
+    """
+    _, C, *size = latents.shape
+    if channels != C or len(size) != 3:
+        raise ValueError(
+            f"latents have shape {tuple(latents.shape)}; this model takes "
+            f"(batch, {channels}, frames, rows, columns)"
+        )
+    if any(length % step for length, step in zip(size, patch, strict=True)):
+        raise ValueError(f"latents of size {tuple(size)} do not divide into patches of {patch}")
+    F, R, Q = (length // step for length, step in zip(size, patch, strict=True))
+    if limit is not None and max(F, R, Q) > limit:
+        raise ValueError(f"{max(F, R, Q)} tokens along one axis; max_positions allows {limit}")
+    return F, R, Q
+
+
 def lay_out_latents(
-    config: TransformerConfig, latents: Samples, condition: Samples | None
+    condition_channels: int, latents: Samples, condition: Samples | None
 ) -> list[Tensor]:
     """Return what is cut into patches, (B, C + condition channels, T, H, W) of each group.
 
@@ -53,7 +81,7 @@ def lay_out_latents(
         return groups
     beside = groups_of(condition)
     for x, c in zip(groups, beside, strict=True):
-        expected = (len(x), config.condition_channels, *x.shape[2:])
+        expected = (len(x), condition_channels, *x.shape[2:])
         if tuple(c.shape) != expected:
             raise ValueError(f"the condition has shape {tuple(c.shape)}; expected {expected}")
     return [torch.cat((x, c.type_as(x)), dim=1) for x, c in zip(groups, beside, strict=True)]
@@ -129,7 +157,7 @@ def check_count(captions: int, samples: int) -> None:
         raise ValueError(f"{captions} captions for {samples} samples; give one for each")
 
 
-def check_given(config: TransformerConfig, **inputs: object) -> None:
+def check_given(config: object, **inputs: object) -> None:
     """Refuse inputs that a model does not take, and the lack of those that it does.
 
     Raises:

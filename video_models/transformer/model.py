@@ -39,6 +39,7 @@ from video_models.transformer.inputs import (
     Times,
     check_count,
     check_given,
+    grid_of,
     groups_of,
     lay_out_latents,
     lay_out_numbers,
@@ -127,7 +128,7 @@ class VideoTransformer(nn.Module):
         turn = turns(grids, time.device)
         time, modulation, turn, here = self._placed(time, modulation, turn, lengths)
         context = Context(modulation, turn, grids, here, sources[0], mask, self.placement)
-        groups = lay_out_latents(self.config, latents, condition)
+        groups = lay_out_latents(self.config.condition_channels, latents, condition)
         x = joined([self._embed(z, grid) for z, grid in zip(groups, grids, strict=True)], 1)
         x, kept = self._pass_blocks(self.placement.split(x, 1), context, sources, features)
         shift, scale = split_modulation(self.scale_shift_table, time[..., None, :])
@@ -151,19 +152,11 @@ class VideoTransformer(nn.Module):
 
     def token_grid(self, latents: Tensor) -> Grid:
         """Return how many tokens latents make along frames, rows and columns."""
-        patch, limit = self.config.patch_size, self.config.max_positions
-        _, C, *size = latents.shape
-        if self.config.latent_channels != C or len(size) != 3:
-            raise ValueError(
-                f"latents have shape {tuple(latents.shape)}; this model takes "
-                f"(batch, {self.config.latent_channels}, frames, rows, columns)"
-            )
-        if any(length % step for length, step in zip(size, patch, strict=True)):
-            raise ValueError(f"latents of size {tuple(size)} do not divide into patches of {patch}")
-        F, R, Q = (length // step for length, step in zip(size, patch, strict=True))
-        if max(F, R, Q) > limit and self.config.extrapolation == "none":
-            raise ValueError(f"{max(F, R, Q)} tokens along one axis; max_positions allows {limit}")
-        return F, R, Q
+        config = self.config
+        limit = config.max_positions if config.extrapolation == "none" else None
+        return grid_of(
+            latents, channels=config.latent_channels, patch=config.patch_size, limit=limit
+        )
 
     def block_names(self) -> tuple[str, ...]:
         """Return the names of the modules to checkpoint, shard or compile one by one."""

@@ -83,8 +83,13 @@ def draw_inputs(peer):
     )
 
 
-def call_ours(model, given):
+def pass_ours(model, given):
     return model(given.latents, given.t, given.text, condition=given.condition, image=given.image)
+
+
+@torch.no_grad()
+def call_ours(model, given):
+    return pass_ours(model, given)
 
 
 @torch.no_grad()

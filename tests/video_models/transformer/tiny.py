@@ -71,4 +71,4 @@ def inputs_of(model, size=(T, H, W), *, batch=B, seed=1, dtype=torch.float32):
 
 def relative_error(ours, theirs):
     """Return |ours - theirs| / |theirs|."""
-    return float((ours - theirs).norm() / theirs.norm())
+    return float((ours - theirs).detach().norm() / theirs.detach().norm())

@@ -1,7 +1,10 @@
 """Named sizes."""
 
+import dataclasses
+
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.transformer.config import TransformerConfig
+from video_models.transformer.joint_config import JointTransformerConfig
 
 AUTOENCODERS: dict[str, AutoencoderConfig] = {
     "causal-8x8x8": AutoencoderConfig(
@@ -74,7 +77,26 @@ Wan 2.1 (4 x 8 x 8, 127M parameters) and 2.2 (4 x 16 x 16, 705M) and of HunyuanV
 246M) and 1.5 (4 x 16 x 16, 1.26B), and `causal-8x8x8`, which shrinks time by eight as Movie Gen's
 does (Polyak et al. 2024, arXiv 2410.13720, section 3.1.1)."""
 
+
+def _wan(num_heads: int, ffn_dim: int, num_layers: int, head_dim: int = 128) -> TransformerConfig:
+    """Return Wan's text to video of a size."""
+    return TransformerConfig(
+        latent_channels=16,
+        text_dim=4096,
+        num_heads=num_heads,
+        head_dim=head_dim,
+        ffn_dim=ffn_dim,
+        num_layers=num_layers,
+    )
+
+
+_WAN_14B = _wan(40, 13824, 40)
+_WAN_I2V_14B = dataclasses.replace(_WAN_14B, condition_channels=20, image_dim=1280)
+
 TRANSFORMERS: dict[str, TransformerConfig] = {
+    "130m": _wan(12, 3072, 13, head_dim=64),
+    "25m": _wan(6, 1536, 9, head_dim=64),
+    "movie-gen-30b": _wan(48, 24576, 48),
     "shapes": TransformerConfig(
         latent_channels=12,
         text_dim=64,
@@ -85,22 +107,43 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
         absolute_positions=True,
         text_padding="mask",
     ),
-    "wan-2.1-1.3b": TransformerConfig(
+    "wan-2.1-1.3b": _wan(12, 8960, 30),
+    "wan-2.1-14b": _WAN_14B,
+    "wan-2.1-flf2v-14b": dataclasses.replace(_WAN_I2V_14B, image_positions=514),
+    "wan-2.1-i2v-14b": _WAN_I2V_14B,
+    "wan-2.2-i2v-a14b": dataclasses.replace(_WAN_14B, condition_channels=20),
+    "wan-2.2-t2v-a14b": _WAN_14B,
+    "wan-2.2-ti2v-5b": dataclasses.replace(_wan(24, 14336, 30), latent_channels=48),
+}
+"""Transformers with text cross-attention by name: `shapes` for the small synthetic world, `25m` and
+`130m`, the published sizes of Wan (each of the two experts of an A14B; TI2V-5B takes a time for
+each token), and the shape of Movie Gen (Polyak et al. 2024, arXiv 2410.13720, table 5): width 6144,
+48 heads, 48 layers. Its feed-forward networks have three matrices with an inner width of 16384; two
+with 24576, as many parameters, stand for them, and one text encoder of width 4096 for its three."""
+
+JOINT_TRANSFORMERS: dict[str, JointTransformerConfig] = {
+    "hunyuan-video": JointTransformerConfig(
         latent_channels=16,
         text_dim=4096,
-        num_heads=12,
+        num_heads=24,
         head_dim=128,
-        ffn_dim=8960,
-        num_layers=30,
+        ffn_dim=12288,
+        num_layers=20,
+        num_single_layers=40,
+        pooled_dim=768,
+        guidance_embedding=True,
+        rope_axes=(16, 56, 56),
     ),
-    "wan-2.1-14b": TransformerConfig(
+    "joint-25m": JointTransformerConfig(
         latent_channels=16,
         text_dim=4096,
-        num_heads=40,
-        head_dim=128,
-        ffn_dim=13824,
-        num_layers=40,
+        num_heads=6,
+        head_dim=64,
+        ffn_dim=1536,
+        num_layers=3,
+        num_single_layers=4,
+        num_refiner_layers=1,
     ),
 }
-"""Transformers by name: `shapes` for the small synthetic world, and the published text-to-video
-sizes of Wan 2.1."""
+"""Transformers in which video and text attend to each other, by name: the published size of
+HunyuanVideo, distilled to take the guidance scale, and a small one without pooled text."""

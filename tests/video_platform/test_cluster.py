@@ -111,7 +111,14 @@ def test_a_head_on_this_machine_runs_this_interpreter():
 
 @pytest.mark.parametrize(
     "knobs",
-    [{"workers": 0}, {"num_cpus": 0}, {"cpus_per_worker": 0}, {"max_failures": -2}],
+    [
+        {"workers": 0},
+        {"num_cpus": 0},
+        {"cpus_per_worker": 0},
+        {"max_failures": -2},
+        {"min_workers": 2},
+        {"hang_timeout_s": 0},
+    ],
 )
 def test_bad_knobs_are_refused(knobs):
     with pytest.raises(ValueError, match=next(iter(knobs))):

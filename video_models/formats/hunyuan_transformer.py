@@ -97,15 +97,20 @@ def to_tree(config: JointTransformerConfig) -> dict[str, Any]:
 
 def unlike(config: JointTransformerConfig) -> list[str]:
     """Name what diffusers cannot express of a config."""
-    if config.rope_axes is None:
-        return ["rope_axes=None"]
-    opened = dataclasses.asdict(from_tree(to_tree(config)))
-    given = dataclasses.asdict(config)
-    changed = [
-        name
-        for name, value in given.items()
-        if name not in UNTOLD | {"pooled_dim"} and value != opened[name]
+    missing = [
+        f"{name}={value!r}"
+        for name, value in (
+            ("rope_axes", config.rope_axes),
+            ("pooled_dim", config.pooled_dim),
+            ("num_refiner_layers", config.num_refiner_layers),
+        )
+        if not value
     ]
-    return [f"{name}={given[name]!r}" for name in changed] + (
-        ["pooled_dim=None"] if config.pooled_dim is None else []
-    )
+    if missing:
+        return missing
+    told = dataclasses.asdict(from_tree(to_tree(config)))
+    return [
+        f"{name}={value!r}"
+        for name, value in dataclasses.asdict(config).items()
+        if name not in UNTOLD and value != told[name]
+    ]

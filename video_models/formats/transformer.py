@@ -169,8 +169,8 @@ def _config_of(tree: Mapping[str, Any], *, where: Path) -> tuple[Family, AnyTran
                 return family, read(tree)
             except (TypeError, ValueError) as error:
                 raise ModelFormatError(f"{where}: {error}") from None
-    known = " or ".join(name for family in FAMILIES for name in (family.ours, family.theirs))
-    raise ModelFormatError(f"{where} holds a {kind!r}; a transformer is {known}")
+    known = ", ".join(name for family in FAMILIES for name in (family.ours, family.theirs))
+    raise ModelFormatError(f"{where} holds a {kind!r}; a transformer is one of {known}")
 
 
 def _from_ours(family: Family, tree: Mapping[str, Any]) -> AnyTransformerConfig:

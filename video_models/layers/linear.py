@@ -96,12 +96,12 @@ def _activate(y: Tensor, gelu: Gelu | None) -> Tensor:
 def _suits_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether oneDNN takes these tensors and is faster on them."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and type(x) is Tensor
         and x.dtype == weight.dtype
         and x.dtype in (torch.float32, torch.bfloat16)
         and math.prod(x.shape) * len(weight) >= FEWEST_PRODUCTS
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )

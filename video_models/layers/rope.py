@@ -122,7 +122,14 @@ def absolute_positions(
 def rotate(x: Tensor, turn: Rotation) -> Tensor:
     """Turn the channel pairs of x (B, S, H, d), in float32 or wider; returned in x's dtype.
 
-    A pair is a complex number, which is ten times as fast on a CPU as sines and cosines apart.
+    A pair is a complex number, which is ten times as fast on a CPU as sines and cosines apart;
+    PyTorch's compiler, which makes no code for complex numbers, is given those.
     """
-    pairs = torch.view_as_complex(widen(x).reshape(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turn[:, None]).flatten(-2).type_as(x)
+    pairs = torch.unflatten(widen(x), -1, (-1, 2))  # (B, S, H, d / 2, 2)
+    if torch.compiler.is_compiling():
+        a, b = pairs.unbind(-1)
+        cos, sin = torch.view_as_real(turn)[:, None].unbind(-1)  # (S, 1, d / 2)
+        turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * turn[:, None])
+    return turned.flatten(-2).type_as(x)

@@ -39,8 +39,8 @@ class JointPrepared(NamedTuple):
 
     tokens: Tensor
     """Projected, not yet refined, which the time takes part in; (B, L, D)."""
-    mean: Tensor
-    """Of the embeddings, embedded, (B, D)."""
+    mean: Tensor | None
+    """Of the embeddings, embedded, (B, D); None without refiner."""
     pooled: Tensor | None
     """The embedding of the whole text, embedded, (B, D)."""
     mask: Tensor | None

@@ -32,7 +32,8 @@ class JointTransformerConfig:
     """Blocks in which they share all weights."""
 
     num_refiner_layers: int = 2
-    """Blocks in which the text attends to itself before it meets the video."""
+    """Blocks in which the text attends to itself, the time and the text's mean looking on, before
+    it meets the video; 0 leaves the text as it is, as in FLUX."""
 
     pooled_dim: int | None = None
     """Width of one embedding of the whole text that joins the time, as CLIP gives it; None takes

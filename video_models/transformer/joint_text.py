@@ -7,8 +7,6 @@ checkpoints.
 Legend: B batch, L text tokens, D width.
 """
 
-from typing import cast
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -94,15 +92,20 @@ class TextEmbedder(nn.Module):
 
     def __init__(self, config: JointTransformerConfig, *, attention: AttentionFunction):
         super().__init__()
-        self.time_text_embed = VectorSum(config.dim, text_dim=config.text_dim)
+        refines = config.num_refiner_layers > 0
+        self.time_text_embed = VectorSum(config.dim, text_dim=config.text_dim) if refines else None
         self.proj_in = Linear(config.text_dim, config.dim)
         self.token_refiner = Refiner(config, attention=attention)
 
-    def project(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def project(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return what no time changes: tokens (B, L, D), and their mean embedded, (B, D)."""
-        return self.proj_in(text), cast(Tensor, self.time_text_embed.embed_text(_mean(text, mask)))
+        if self.time_text_embed is None:
+            return self.proj_in(text), None
+        return self.proj_in(text), self.time_text_embed.embed_text(_mean(text, mask))
 
-    def forward(self, tokens: Tensor, mean: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mean: Tensor | None, t: Tensor, mask: Tensor | None
+    ) -> Tensor:
         """Return the refined tokens, (B, L, D).
 
         Args:
@@ -111,6 +114,8 @@ class TextEmbedder(nn.Module):
             t: times in [0, 1], (B,).
             mask: which tokens are seen, (B, L) bool; None for all.
         """
+        if self.time_text_embed is None:
+            return tokens
         vector = self.time_text_embed(t, mean)
         for block in self.token_refiner.refiner_blocks:
             tokens = block(tokens, vector, mask)

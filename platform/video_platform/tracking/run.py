@@ -35,8 +35,9 @@ class Run:
         id: the run's id, which is also what lineage refers to.
     """
 
-    def __init__(self, client: Any, run_id: str, *, owned: bool) -> None:
+    def __init__(self, client: Any, run_id: str, *, owned: bool, buffered: bool = True) -> None:
         self.id = run_id
+        self._buffered = buffered
         self._client = client
         self._owned = owned
         self._buffer: list[Any] = []
@@ -58,6 +59,8 @@ class Run:
 
         with self._lock:
             self._buffer.extend(Metric(*point) for point in points)
+        if not self._buffered:
+            self._send()
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag; credentials in the value are hidden."""

@@ -5,6 +5,7 @@ Launched like `ranks.py`.
 
 import resource
 import sys
+import time
 from pathlib import Path
 
 import torch.distributed as dist
@@ -25,13 +26,14 @@ def fails(folder):
     if dist.get_rank() == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     store.save({"net": Network(2)}, step=2, state={})
-    message = ""
+    message, start_s = "", time.monotonic()
     try:
         store.save({"net": Network(3)}, step=3, state={})
     except CheckpointError as error:
         message = str(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    return {"messages": from_all(message), "goes on at": load(url)[0]}
+    seconds = time.monotonic() - start_s
+    return {"messages": from_all(message), "goes on at": load(url)[0], "seconds": seconds}
 
 
 def torn(folder):
@@ -52,7 +54,7 @@ def torn(folder):
     Store.read = counted
     step, network = load(url)
     Store.read = plain
-    assert network.equals(Network(1))
+    assert network.equals(Network(1)) and network.state["ema"]["w"].signbit()[0, 1]
     mine = sum("step-00000001/" in key and key.endswith(".safetensors") for key in read)
     told = files.read("quarantined.json").decode()
     return {"steps": from_all(step), "reason": told, "files read": from_all(mine)}

@@ -15,12 +15,16 @@ from video_platform.training.blocks import block_of
 from video_platform.training.config import TrainingConfig
 from video_platform.training.engine import Engine
 
-STEPS, CLIPS = 20, 4
+STEPS, FEW, CLIPS = 20, 5, 4
 """Each step learns four batches of `sample`, of two clips each."""
-FP32 = {
+STAGES = {
     "stage 1": {"zero_stage": 1},
     "stage 2": {"zero_stage": 2},
     "stage 3": {"zero_stage": 3},
+}
+MODES = {
+    "stage 0": {"zero_stage": 0},
+    "all at once": {"zero_stage": 1},
     "recomputed": {"zero_stage": 1, "activation_checkpointing": True},
     "every second recomputed": {
         "zero_stage": 2, "activation_checkpointing": True, "checkpoint_every_block": 2,
@@ -100,32 +104,31 @@ def gap(state, module):
 
 
 def exact(folder):
-    """Every mode in fp32, and both ways to accumulate."""
-    module, norms, losses = plain(config())
-    report = {"moved": gap(dict(network().named_parameters()), module), "plain norms": norms}
-    for name, knobs in FP32.items():
-        engine, found, logged = trained(config(**knobs))
-        report[name] = {
-            "gap": gap(engine.full_parameters(), module),
-            "norms": found,
-            "losses": max(abs(a - b) for a, b in zip(losses, logged, strict=True)),
-        }
-    engine, *_ = trained(config(zero_stage=1), at_once=2)
-    report["all at once"] = {"gap": gap(engine.full_parameters(), module)}
-    engine, found, _ = trained(config(zero_stage=0))
-    report["stage 0"] = {"gap": gap(engine.full_parameters(), module), "norms": found}
-    module, *_ = plain(config(optimizer="radam"))
-    engine, *_ = trained(config(optimizer="radam", zero_stage=2))
+    """Every stage for long, every mode for some steps, and both ways to accumulate; in fp32."""
+    report = {}
+    for steps, modes in ((FEW, MODES), (STEPS, STAGES)):
+        module, norms, losses = plain(config(steps=steps))
+        for name, knobs in modes.items():
+            at_once = 2 if name == "all at once" else 1
+            engine, found, logged = trained(config(**knobs, steps=steps), at_once=at_once)
+            report[name] = {
+                "gap": gap(engine.full_parameters(), module),
+                "norms": found,
+                "losses": max(abs(a - b) for a, b in zip(losses, logged, strict=True)),
+            }
+    report |= {"moved": gap(dict(network().named_parameters()), module), "plain norms": norms}
+    module, *_ = plain(config(optimizer="radam", steps=FEW))
+    engine, *_ = trained(config(optimizer="radam", zero_stage=2, steps=FEW))
     report["radam"] = {"gap": gap(engine.full_parameters(), module)}
     return report
 
 
 def mixed(folder):
     """bf16 arithmetic on fp32 masters: what is learned, and in which type it is kept."""
-    module, _, losses = plain(config())
+    module, _, losses = plain(config(steps=2 * FEW))
     report = {"losses": losses}
     for name, knobs in BF16.items():
-        engine, _, logged = trained(config(**knobs))
+        engine, _, logged = trained(config(**knobs, steps=2 * FEW))
         kept = engine.full_parameters()
         report[name] = {
             "losses": logged,

@@ -23,7 +23,7 @@ from video_models.objectives.denoising import (
     packed_flow_matching_loss,
 )
 from video_models.text.batch import TextBatch, drop_captions
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer
 from video_platform.batches.loader import MicroBatch
 from video_platform.batches.split import Load
 from video_platform.training.draws import generator
@@ -80,7 +80,7 @@ class DenoisingStep:
     def _losses(self, batch: MicroBatch[AnyLatents], seed: int) -> tuple[Tensor, Tensor]:
         """Return the times and the losses of the samples, (B,) each."""
         device, parts = self.engine.device, parts_of(batch)
-        token_grid = cast(VideoTransformer, self.engine.module).token_grid
+        token_grid = cast(AnyTransformer, self.engine.module).token_grid
         drawn = [self._draw(part.positions, seed, token_grid(part.data.mean)) for part in parts]
         t, dropped = (torch.cat(values) for values in zip(*drawn, strict=True))
         text = drop_captions(batch.data.text, self.source.empty_text, dropped)

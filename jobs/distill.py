@@ -33,7 +33,7 @@ from pipelines.model_folder import ModelCard, ModelFolder
 from pipelines.request import settle
 from video_models.diffusion.config import SamplingConfig
 from video_models.layers.attention import Attention, attend_plainly
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer
 from video_platform.cluster import WorkerContext
 from video_platform.config import as_tree
 from video_platform.errors import ConfigError
@@ -206,7 +206,7 @@ def differentiable(network: torch.nn.Module) -> None:
             part.function = attend_plainly
 
 
-def default_shift(card: ModelCard, teacher: VideoTransformer, source: LatentSource) -> float:
+def default_shift(card: ModelCard, teacher: AnyTransformer, source: LatentSource) -> float:
     """Return the time shift that a teacher is sampled at unless told otherwise."""
     return settle({}, card, source.autoencoder.config, teacher.config).shift
 

@@ -15,7 +15,7 @@ from video_models.diffusion.guidance import VelocityFunction, guided
 from video_models.diffusion.paths import add_noise
 from video_models.diffusion.timesteps import draw_times, sampling_grid
 from video_models.text.batch import TextBatch
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer
 from video_platform.batches.loader import MicroBatch
 from video_platform.training.draws import generator
 from video_platform.training.loop import At
@@ -31,7 +31,7 @@ class Setting:
     """What is to be done."""
     source: LatentSource
     """Latents and captions."""
-    teacher: VideoTransformer
+    teacher: AnyTransformer
     """Frozen, in the student's type."""
     scale: float
     """Of the teacher's guidance; 1 where it is baked in."""

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from jobs.latents import LatentSource
 from jobs.pretrain_config import LoraConfig, PretrainSection, Trained
-from jobs.recipe import Recipe, needed, sized
+from jobs.recipe import Recipe, needed, transformer_size
 from pipelines.model_folder import CARD, ModelCard, ModelFolder
 from video_models.formats import ModelFormatError, open_transformer
-from video_models.presets import TRANSFORMERS
-from video_models.transformer.config import TransformerConfig
+from video_models.transformer.family import AnyTransformer, build_transformer
+from video_models.transformer.joint_config import AnyTransformerConfig
 from video_models.transformer.lora import add_lora
-from video_models.transformer.model import VideoTransformer
 from video_platform.errors import ConfigError
 from video_platform.tracking import Tracker
 
@@ -79,7 +78,7 @@ def base_run(tracker: Tracker, base: Base) -> str:
         return run.id
 
 
-def begun(recipe: Recipe, source: LatentSource) -> VideoTransformer:
+def begun(recipe: Recipe, source: LatentSource) -> AnyTransformer:
     """Build the transformer as training finds it, on the CPU; frozen where it is not trained.
 
     Raises:
@@ -88,9 +87,9 @@ def begun(recipe: Recipe, source: LatentSource) -> VideoTransformer:
     section = needed(recipe.pretrain, "pretrain", "pretrain")
     base = base_of(section)
     if base is None:
-        return VideoTransformer(fresh_size(recipe, source))
+        return build_transformer(fresh_size(recipe, source))
     try:
-        network = open_transformer(base.folder, VideoTransformer)
+        network = open_transformer(base.folder)
     except ModelFormatError as error:
         raise ConfigError(f"pretrain.start_from = {section.start_from!r}: {error}") from None
     _check_base(base, network.config, recipe, source)
@@ -98,7 +97,7 @@ def begun(recipe: Recipe, source: LatentSource) -> VideoTransformer:
     return network.train()
 
 
-def choose_trained(network: VideoTransformer, train: Trained) -> None:
+def choose_trained(network: AnyTransformer, train: Trained) -> None:
     """Let the parameters require a gradient that a recipe trains, adapters being added.
 
     Raises:
@@ -122,9 +121,7 @@ def choose_trained(network: VideoTransformer, train: Trained) -> None:
         parameter.requires_grad_(any(fnmatch.fnmatchcase(name, each) for each in patterns))
 
 
-def finished(
-    recipe: Recipe, source: LatentSource, trained: Mapping[str, Tensor]
-) -> VideoTransformer:
+def finished(recipe: Recipe, source: LatentSource, trained: Mapping[str, Tensor]) -> AnyTransformer:
     """Build the trained transformer; what was frozen is exactly what it started as.
 
     Args:
@@ -137,43 +134,44 @@ def finished(
     return network.requires_grad_(False).eval()
 
 
-def fresh_size(recipe: Recipe, source: LatentSource) -> TransformerConfig:
+def fresh_size(recipe: Recipe, source: LatentSource) -> AnyTransformerConfig:
     """Return the size of a transformer that starts afresh; a preset's ends follow the cache.
 
     Raises:
         ConfigError: a size that is spelled out does not fit the cache.
     """
-    size: TransformerConfig = sized(recipe.model, "transformer", TRANSFORMERS, "model")
+    size = transformer_size(recipe.model)
     channels, text_dim = source.channels, source.text_encoder.dim
-    spelled = recipe.model.transformer
+    spelled = recipe.model.transformer or recipe.model.joint_transformer
     if spelled and (spelled.latent_channels, spelled.text_dim) != (channels, text_dim):
         raise ConfigError(
-            f"model.transformer has latent_channels {spelled.latent_channels} and text_dim "
+            f"the transformer has latent_channels {spelled.latent_channels} and text_dim "
             f"{spelled.text_dim}, but the cache has {channels} and the text encoder {text_dim}; "
             "change them, or use model.preset, which follows"
         )
     if problems := further_inputs(size):
-        raise ConfigError(f"model.transformer: {problems[0]}; leave them out")
+        raise ConfigError(f"the transformer: {problems[0]}; leave them out")
     return dataclasses.replace(size, latent_channels=channels, text_dim=text_dim)
 
 
-def further_inputs(size: TransformerConfig) -> list[str]:
+def further_inputs(size: AnyTransformerConfig) -> list[str]:
     """Say which inputs a network wants besides latents, time and one text."""
-    wanted = {
-        "condition_channels": size.condition_channels > 0,
-        "guidance_embedding": size.guidance_embedding,
-        "image_dim": size.image_dim is not None,
-        "more_text_dims": len(size.more_text_dims) > 0,
-    }
-    names = ", ".join(name for name, wants in wanted.items() if wants)
+    inputs = (
+        *("condition_channels", "guidance_embedding", "image_dim", "more_text_dims"),
+        "pooled_dim",
+    )
+    names = ", ".join(name for name in inputs if getattr(size, name, None))
     return [f"it has {names}, inputs that pretraining does not give"] if names else []
 
 
-def _check_base(base: Base, size: TransformerConfig, recipe: Recipe, source: LatentSource) -> None:
+def _check_base(
+    base: Base, size: AnyTransformerConfig, recipe: Recipe, source: LatentSource
+) -> None:
     """Refuse a base that was made for other latents or texts, or that a size is given beside."""
     channels, text_dim = source.channels, source.text_encoder.dim
     problems = []
-    if recipe.model.preset is not None or recipe.model.transformer is not None:
+    model = recipe.model
+    if any(each is not None for each in (model.preset, model.transformer, model.joint_transformer)):
         problems.append("its size is its own: leave out model.preset and model.transformer")
     if (size.latent_channels, size.text_dim) != (channels, text_dim):
         problems.append(

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from jobs.latent_order import Size
 from jobs.latents import LatentBatch
-from video_models.transformer.config import TransformerConfig
-from video_models.transformer.costs import transformer_costs
+from video_models.transformer.joint_config import AnyTransformerConfig
+from video_models.transformer.joint_costs import any_costs
 
 WORK = ("clips", "tokens", "tflop")
 """What is counted of a batch."""
@@ -37,7 +37,7 @@ class Meter:
 
     def __init__(
         self,
-        size: TransformerConfig,
+        size: AnyTransformerConfig,
         *,
         world: int,
         frozen: bool = False,
@@ -52,7 +52,7 @@ class Meter:
         key = (*batch.mean.shape, batch.text.embeddings.shape[1])
         if key not in self._known:
             B, _, T, H, W, L = key
-            costs = transformer_costs(self._size, (T, H, W), batch=B, text_tokens=L)
+            costs = any_costs(self._size, (T, H, W), batch=B, text_tokens=L)
             forward, backward = costs.forward.total, costs.backward.total
             flop = forward + (min(forward, backward) if self._frozen else backward)
             counts = zip(WORK, (B, costs.tokens, flop / 1e12), strict=True)
@@ -63,7 +63,7 @@ class Meter:
         """Return what the operations of one clip are by the size of its latents."""
 
         def work(size: Size) -> float:
-            return transformer_costs(self._size, size, text_tokens=text_tokens).training.total
+            return any_costs(self._size, size, text_tokens=text_tokens).training.total
 
         return work
 

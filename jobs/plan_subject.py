@@ -14,7 +14,7 @@ from jobs.pretrain_config import Trained
 from jobs.recipe import Recipe, needed, sized
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.distillation.methods import METHODS
-from video_models.presets import AUTOENCODERS, TRANSFORMERS
+from video_models.presets import AUTOENCODERS, JOINT_TRANSFORMERS, TRANSFORMERS
 from video_models.text.encoder import DEFAULT_WORD_DIM
 from video_models.transformer.config import TransformerConfig
 from video_models.transformer.costs import parameter_count, transformer_costs
@@ -118,6 +118,8 @@ def latent_shapes(recipe: Recipe, autoencoder: AutoencoderConfig) -> tuple[Shape
 
 def transformer_config(recipe: Recipe, autoencoder: AutoencoderConfig) -> TransformerConfig:
     """Return the transformer that will be trained; a preset's ends follow the recipe."""
+    if recipe.model.joint_transformer or recipe.model.preset in JOINT_TRANSFORMERS:
+        raise ConfigError("a joint transformer is not planned; plan one of TRANSFORMERS' presets")
     if recipe.model.transformer is not None:
         return recipe.model.transformer
     size: TransformerConfig = sized(recipe.model, "transformer", TRANSFORMERS, "model")

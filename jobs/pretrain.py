@@ -24,15 +24,14 @@ from jobs.latents import LatentSource
 from jobs.launch import Payload, TrainingJob, launch, made_by, platform, reporter, scribe
 from jobs.meter import Meter, measured_tflops, memory
 from jobs.pretrain_config import PretrainSection
-from jobs.recipe import Recipe, needed, sized
+from jobs.recipe import Recipe, needed, transformer_size
 from jobs.samples import Samples
 from jobs.trace import Traced
 from jobs.trained_model import model_card, model_tags, save_model
 from jobs.validation import Validation
 from pipelines.model_folder import ModelFolder
 from video_models.formats import save_lora
-from video_models.presets import TRANSFORMERS
-from video_models.transformer.config import TransformerConfig
+from video_models.transformer.joint_config import AnyTransformerConfig
 from video_models.transformer.lora import lora_layers, merged
 from video_platform.cluster import WorkerContext
 from video_platform.config import as_tree
@@ -50,7 +49,7 @@ def run(recipe: Recipe) -> None:
     needed(recipe.pixels, "pixels", "pretrain")
     base = base_of(section)
     if base is None:
-        sized(recipe.model, "transformer", TRANSFORMERS, "model")
+        transformer_size(recipe.model)
     with platform(recipe) as tracker:
         source = LatentSource(recipe)
         parents = made_by(tracker, **source.snapshots, autoencoder=source.autoencoder_fingerprint)
@@ -143,7 +142,7 @@ def open_hooks(
 
 
 def open_meter(
-    engine: Engine, size: TransformerConfig, section: PretrainSection, context: WorkerContext
+    engine: Engine, size: AnyTransformerConfig, section: PretrainSection, context: WorkerContext
 ) -> Meter:
     """Open the meter of a run; measures the device where a recipe says so."""
     peak = section.observe.peak_tflops
@@ -155,7 +154,7 @@ def open_meter(
     )
 
 
-def open_checkpoints(payload: Payload, size: TransformerConfig) -> checkpoint.Checkpoints:
+def open_checkpoints(payload: Payload, size: AnyTransformerConfig) -> checkpoint.Checkpoints:
     """Open the run's checkpoints, which only a run of the same network goes on from."""
     recipe = payload.recipe
     section = needed(recipe.pretrain, "pretrain", "pretrain")

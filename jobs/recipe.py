@@ -18,8 +18,10 @@ from jobs.plan_config import PlanConfig
 from jobs.precompute_config import FidelityConfig, ForecastConfig, LayerConfig
 from jobs.pretrain_config import PretrainSection
 from video_models.diffusion.config import SamplingConfig
+from video_models.presets import ALL_TRANSFORMERS
 from video_models.text.config import NAME, TextConfig
 from video_models.transformer.config import TransformerConfig
+from video_models.transformer.joint_config import AnyTransformerConfig, JointTransformerConfig
 from video_platform.batches.config import CacheShare, LoaderConfig
 from video_platform.clips.config import ClipsConfig
 from video_platform.cluster_config import ClusterConfig
@@ -48,11 +50,14 @@ class ModelSection:
     """The model folder that `pretrain` writes and later jobs read; None is `<project>/model`."""
 
     preset: str | None = None
-    """The transformer's size by name in `video_models.presets.TRANSFORMERS`; its latent channels
-    and text width follow the cache. Or give `transformer`."""
+    """The transformer's size by name in `video_models.presets.ALL_TRANSFORMERS`; its latent
+    channels and text width follow the cache. Or give `transformer` or `joint_transformer`."""
 
     transformer: TransformerConfig | None = None
-    """The transformer's size, spelled out."""
+    """The transformer's size, spelled out: one whose blocks look the text up, as in Wan."""
+
+    joint_transformer: JointTransformerConfig | None = None
+    """The same for one in which video and text attend to each other, as in HunyuanVideo."""
 
     text: str | None = None
     """Name of the text encoder that it is conditioned on; None is the first of `text`."""
@@ -202,6 +207,20 @@ def needed(section: T | None, key: str, job: str) -> T:
     if section is None:
         raise ConfigError(f"{job} needs {key}; add it to the recipe or give {key}=...")
     return section
+
+
+def transformer_size(model: ModelSection) -> AnyTransformerConfig:
+    """Return the size of the transformer that a recipe names by preset or spells out.
+
+    Raises:
+        ConfigError: there is not exactly one, or the preset is unknown.
+    """
+    joint = model.joint_transformer
+    if joint is None:
+        return sized(model, "transformer", ALL_TRANSFORMERS, "model")
+    if model.preset is not None or model.transformer is not None:
+        raise ConfigError("give one of model.preset, model.transformer and model.joint_transformer")
+    return joint
 
 
 def sized(section: Any, explicit: str, presets: dict[str, T], key: str) -> T:

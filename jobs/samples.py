@@ -17,7 +17,7 @@ from jobs.sample_grid import Frames, SampleGrid
 from pipelines.model_folder import ModelCard
 from pipelines.text_to_video import TextToVideo
 from video_models.layers.sequence import whole
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer
 from video_platform.tracking import Run
 from video_platform.training.engine import Engine
 from video_platform.video.encode import contact_sheet
@@ -84,7 +84,7 @@ class Samples:
             model = TextToVideo(
                 self._card,
                 autoencoder=copy.deepcopy(self._source.autoencoder).to(self._engine.device),
-                transformer=cast(VideoTransformer, network),
+                transformer=cast(AnyTransformer, network),
                 text_encoder=self._source.text_encoder,
             )
             clips = model(mine, seed=0, on_step=self._tell)

@@ -6,20 +6,20 @@ from jobs.latents import LatentSource
 from jobs.launch import Payload
 from jobs.recipe import needed
 from pipelines.model_folder import ClipDefaults, ModelCard, ModelFolder
-from video_models.transformer.config import TransformerConfig
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer, build_transformer
+from video_models.transformer.joint_config import AnyTransformerConfig
 from video_platform.cluster import WorkerContext
 from video_platform.training.engine import Engine
 
 
 def averaged(
-    engine: Engine, size: TransformerConfig, context: WorkerContext
-) -> VideoTransformer | None:
+    engine: Engine, size: AnyTransformerConfig, context: WorkerContext
+) -> AnyTransformer | None:
     """Return the averaged network on rank 0. Called on every rank."""
     weights = engine.ema_parameters()
     if context.rank != 0:
         return None
-    transformer = VideoTransformer(size)
+    transformer = build_transformer(size)
     transformer.load_state_dict(weights)
     return transformer.eval()
 
@@ -43,7 +43,7 @@ def model_card(payload: Payload, source: LatentSource) -> ModelCard:
 
 
 def save_model(
-    path: Path, card: ModelCard, *, source: LatentSource, transformer: VideoTransformer
+    path: Path, card: ModelCard, *, source: LatentSource, transformer: AnyTransformer
 ) -> ModelFolder:
     """Write a model folder with the recipe's autoencoder."""
     return ModelFolder.save(path, card, autoencoder=source.autoencoder, transformer=transformer)

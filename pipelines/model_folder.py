@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from video_models.autoencoder.model import Autoencoder
-    from video_models.transformer.model import VideoTransformer
+    from video_models.transformer.family import AnyTransformer
 
 M = TypeVar("M", bound="nn.Module")
 
@@ -124,7 +124,7 @@ class ModelFolder:
         card: ModelCard,
         *,
         autoencoder: "Autoencoder",
-        transformer: "VideoTransformer",
+        transformer: "AnyTransformer",
     ) -> "ModelFolder":
         """Write a model folder, whole or not at all, in place of a model folder that is there.
 
@@ -172,14 +172,11 @@ class ModelFolder:
 
         return _checked(self, "vae", lambda folder: open_autoencoder(folder, Autoencoder))
 
-    def transformer(self) -> "VideoTransformer":
+    def transformer(self) -> "AnyTransformer":
         """Open the transformer, in fp32 on the CPU, and check it against the card."""
         from video_models.formats import open_transformer
-        from video_models.transformer.model import VideoTransformer
 
-        return _checked(
-            self, "transformer", lambda folder: open_transformer(folder, VideoTransformer)
-        )
+        return _checked(self, "transformer", open_transformer)
 
     @property
     def identity(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from pipelines.model_folder import ModelCard
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.diffusion.config import SamplingConfig
-from video_models.transformer.config import TransformerConfig
+from video_models.transformer.joint_config import AnyTransformerConfig
 from video_platform.errors import ConfigError
 
 
@@ -51,7 +51,7 @@ class Request:
 
 
 def settle(
-    wish: Wish, card: ModelCard, autoencoder: AutoencoderConfig, transformer: TransformerConfig
+    wish: Wish, card: ModelCard, autoencoder: AutoencoderConfig, transformer: AnyTransformerConfig
 ) -> Request:
     """Fill in the model's defaults and check the result.
 
@@ -83,7 +83,7 @@ def settle(
     )
 
 
-def _sampling(wish: Wish, card: ModelCard, transformer: TransformerConfig) -> SamplingConfig:
+def _sampling(wish: Wish, card: ModelCard, transformer: AnyTransformerConfig) -> SamplingConfig:
     from video_models.diffusion.samplers import SAMPLERS
 
     given: dict[str, Any] = {key: wish.get(key) for key in ("steps", "guidance", "sampler")}
@@ -106,7 +106,7 @@ def _sampling(wish: Wish, card: ModelCard, transformer: TransformerConfig) -> Sa
 
 
 def _shift(
-    sampling: SamplingConfig, shape: tuple[int, int, int, int], transformer: TransformerConfig
+    sampling: SamplingConfig, shape: tuple[int, int, int, int], transformer: AnyTransformerConfig
 ) -> float:
     from video_models.diffusion.timesteps import shift_of
 
@@ -119,7 +119,7 @@ def _latent_shape(
     height: int,
     width: int,
     autoencoder: AutoencoderConfig,
-    transformer: TransformerConfig,
+    transformer: AnyTransformerConfig,
 ) -> tuple[int, int, int, int]:
     patch_frames, patch_rows, patch_columns = transformer.patch_size
     side = autoencoder.spatial_factor

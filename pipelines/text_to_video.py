@@ -34,7 +34,7 @@ from video_models.diffusion.timesteps import sampling_grid
 from video_models.text.batch import TextBatch, pad_text
 from video_models.text.encoder import open_text_encoder
 from video_models.text.protocol import TextEncoder
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer
 from video_models.transformer.prepared import PreparedTransformer
 from video_platform.errors import ConfigError
 
@@ -57,7 +57,7 @@ class TextToVideo:
         card: ModelCard,
         *,
         autoencoder: Autoencoder,
-        transformer: VideoTransformer,
+        transformer: AnyTransformer,
         text_encoder: TextEncoder,
         identity: str = "",
     ) -> None:

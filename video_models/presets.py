@@ -4,7 +4,7 @@ import dataclasses
 
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.transformer.config import TransformerConfig
-from video_models.transformer.joint_config import JointTransformerConfig
+from video_models.transformer.joint_config import AnyTransformerConfig, JointTransformerConfig
 
 AUTOENCODERS: dict[str, AutoencoderConfig] = {
     "causal-8x8x8": AutoencoderConfig(
@@ -140,10 +140,16 @@ JOINT_TRANSFORMERS: dict[str, JointTransformerConfig] = {
         num_heads=6,
         head_dim=64,
         ffn_dim=1536,
-        num_layers=3,
+        num_layers=2,
         num_single_layers=4,
         num_refiner_layers=1,
     ),
 }
 """Transformers in which video and text attend to each other, by name: the published size of
 HunyuanVideo, distilled to take the guidance scale, and a small one without pooled text."""
+
+ALL_TRANSFORMERS: dict[str, AnyTransformerConfig] = {
+    **TRANSFORMERS,
+    **JOINT_TRANSFORMERS,
+}
+"""Both kinds."""

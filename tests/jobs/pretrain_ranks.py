@@ -138,6 +138,28 @@ def adapted(folder):
     return report
 
 
+def joint(folder):
+    """Train a joint transformer from nothing, and adapters beside it."""
+    size = """{latent_channels: 4, text_dim: 16, num_heads: 2, head_dim: 6, ffn_dim: 16,
+        num_layers: 1, num_single_layers: 1, num_refiner_layers: 1}"""
+    result, told = pretrain(
+        folder, f"project={folder}/joint", "model.transformer=null",
+        f"model.joint_transformer={size}", "pretrain.training.steps=4",
+        "pretrain.training.sample_every=4", "pretrain.training.zero_stage=3",
+    )  # fmt: skip
+    adapters = changed(
+        folder, "pretrain.train={rank: 2}", name="joint adapters", base=folder / "joint" / "model"
+    )
+    if dist.get_rank() != 0:
+        return None
+    return {
+        "scalars": told.scalars,
+        "pictures": sorted(result["pictures"]),
+        "folder": result["tags"]["vdp.folder"],
+        "adapted": adapters,
+    }
+
+
 def main(folder, names):
     torch.set_num_threads(1)
     dist.init_process_group("gloo")

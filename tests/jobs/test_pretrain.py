@@ -26,11 +26,12 @@ from video_models.formats import fingerprint, open_transformer, save_autoencoder
 from video_models.objectives.denoising import validation_losses
 from video_models.text.config import TextConfig
 from video_models.text.encoder import open_text_encoder
+from video_models.transformer.joint import JointTransformer
 from video_models.transformer.lora import ATTENTION
 from video_platform.config import load_recipe
 
 ROOT = Path(__file__).parents[2]
-SCENARIOS = ("fresh", "tuned", "adapted")
+SCENARIOS = ("fresh", "tuned", "adapted", "joint")
 RECIPE = """
 name: tiny
 pixels: {{frames: 5, height: 16, width: 16, fps: 8.0}}
@@ -216,3 +217,19 @@ def test_diffusers_reads_the_adapters(pair):
         torch.testing.assert_close(
             ours(latents, torch.tensor([0.3]), text), theirs, rtol=1e-4, atol=1e-5
         )
+
+
+def test_a_joint_transformer_trains_samples_and_takes_adapters(pair):
+    report = pair[0]["joint"]
+    first, last = report["scalars"]["2"], report["scalars"]["4"]
+    assert last["throughput/tflop_per_s"] > 0
+    assert {"transformer_blocks.0", "single_transformer_blocks.0"} < at(
+        report["scalars"], 4, "grad_norm_by_block/"
+    ).keys()
+    assert first["transformer/grad_norm"] > 0
+    assert "samples.png" in report["pictures"]
+    model = ModelFolder.open(report["folder"]).transformer()
+    assert isinstance(model, JointTransformer)
+    assert model.proj_out.weight.any()  # zero before it was trained
+    ends = tuple(f"{name}.weight" for name in ATTENTION)
+    assert report["adapted"] == sorted(name for name in model.state_dict() if name.endswith(ends))

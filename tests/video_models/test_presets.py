@@ -81,19 +81,19 @@ def parameters_of_joint(c):
 
 
 ABOUT = {
-    "25m": 25e6,
     "130m": 131e6,
-    "shapes": 1.4e6,
+    "25m": 24e6,
+    "hunyuan-video": 12.8e9,
+    "joint-25m": 25.7e6,
     "movie-gen-30b": 30e9,
+    "shapes": 1.4e6,
     "wan-2.1-1.3b": 1.4e9,
     "wan-2.1-14b": 14.3e9,
-    "wan-2.2-t2v-a14b": 14.3e9,
-    "wan-2.1-i2v-14b": 16.4e9,
     "wan-2.1-flf2v-14b": 16.4e9,
+    "wan-2.1-i2v-14b": 16.4e9,
     "wan-2.2-i2v-a14b": 14.3e9,
+    "wan-2.2-t2v-a14b": 14.3e9,
     "wan-2.2-ti2v-5b": 5e9,
-    "hunyuan-video": 12.8e9,
-    "joint-25m": 25e6,
 }
 """How large models of these names are said to be."""
 

@@ -2,7 +2,7 @@
 
     save_lora(model, folder)                  # pipe.load_lora_weights(folder)
     save_lora(model, folder, format="peft")   # PeftModel.from_pretrained(transformer, folder)
-    open_lora(model, folder)                  # either, or one safetensors file
+    open_lora(model, folder)                  # either, or one safetensors file, Wan's names too
 
 A model whose layers carry published names writes what other programs of that model read. Ranks are
 read off the tensors; how often an adapter counts is in the settings beside them, and where there
@@ -20,6 +20,7 @@ import safetensors
 from torch import Tensor, nn
 
 from video_models.formats.folder import ModelFormatError, replaced, write_tensors
+from video_models.formats.wan_transformer_names import published_layer
 from video_models.transformer.lora import LoraLinear, insert_lora, lora_layers, lora_state
 
 LoraFormat = Literal["diffusers", "peft"]
@@ -32,6 +33,9 @@ METADATA = "lora_adapter_metadata"
 
 PREFIXES = {"diffusers": "transformer.", "peft": "base_model.model."}
 """What stands before the names of a transformer's layers; diffusers also writes nothing."""
+
+ORIGINAL_PREFIX = "diffusion_model."
+"""What others write before the names that layers have in Wan's own checkpoints."""
 
 OTHER_NAMES = {"lora_down": "lora_A", "lora_up": "lora_B"}
 """How other trainers call the two matrices."""
@@ -155,10 +159,10 @@ def _adapters(
 
 def _split(key: str) -> tuple[str, str]:
     """Return the name of a layer and of one of its tensors."""
-    for prefix in PREFIXES.values():
+    for prefix in (*PREFIXES.values(), ORIGINAL_PREFIX):
         key = key.removeprefix(prefix)
     name, _, part = key.removesuffix(".weight").rpartition(".")
-    return name, OTHER_NAMES.get(part, part)
+    return published_layer(name) or name, OTHER_NAMES.get(part, part)
 
 
 def _alpha(settings: Mapping[str, Any], name: str, rank: int) -> float:

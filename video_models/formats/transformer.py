@@ -19,13 +19,9 @@ from video_models.formats.folder import ModelFormatError, load_weights, read_fol
 from video_models.formats.tensor_file import read_tensors
 from video_models.formats.wan_transformer_names import is_original, published
 from video_models.transformer.config import TransformerConfig
-from video_models.transformer.family import (
-    AnyTransformer,
-    AnyTransformerConfig,
-    build_transformer,
-)
+from video_models.transformer.family import AnyTransformer, build_transformer
 from video_models.transformer.joint import JointTransformer
-from video_models.transformer.joint_config import JointTransformerConfig
+from video_models.transformer.joint_config import AnyTransformerConfig, JointTransformerConfig
 from video_models.transformer.model import VideoTransformer
 
 Format = Literal["auto", "native", "diffusers"]

@@ -132,9 +132,9 @@ def transformer_costs(
     return Costs(
         parameters=parameter_count(config),
         tokens=given.tokens,
-        forward=_work((each.part, each.forward) for each in whole),
-        backward=_work((each.part, each.backward) for each in whole),
-        recomputed=_work((each.part, each.forward) for each in block),
+        forward=add_up((each.part, each.forward) for each in whole),
+        backward=add_up((each.part, each.backward) for each in whole),
+        recomputed=add_up((each.part, each.forward) for each in block),
     )
 
 
@@ -244,7 +244,8 @@ def _embedding(rows: int, inputs: int, outputs: int, *, first: bool = False) -> 
     return Product(part="embedding", rows=rows, inputs=inputs, outputs=outputs, first=first)
 
 
-def _work(parts: Iterable[tuple[Part, int]]) -> Work:
+def add_up(parts: Iterable[tuple[Part, int]]) -> Work:
+    """Return the operations of several products, by part."""
     total = Work()
     for part, flops in parts:
         total += Work(**{part: flops})

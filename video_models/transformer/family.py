@@ -5,13 +5,11 @@
 Members of all families are called alike: `model(latents, t, text, text_mask=..., ...)`.
 """
 
-from video_models.transformer.config import TransformerConfig
 from video_models.transformer.joint import JointTransformer
-from video_models.transformer.joint_config import JointTransformerConfig
+from video_models.transformer.joint_config import AnyTransformerConfig, JointTransformerConfig
 from video_models.transformer.model import VideoTransformer
 
 AnyTransformer = VideoTransformer | JointTransformer
-AnyTransformerConfig = TransformerConfig | JointTransformerConfig
 
 
 def build_transformer(config: AnyTransformerConfig) -> AnyTransformer:

@@ -132,10 +132,13 @@ class JointTransformer(nn.Module):
         x = torch.cat((self.x_embedder(z), words), dim=1)  # (B, N, D)
         context = self._context(prepared, grid, self.time_text_embed(t, prepared.pooled, guidance))
         x, kept = self._pass_blocks(self.placement.split(x, 1), context, features)
-        kept = {index: tokens[:, : math.prod(grid)] for index, tokens in kept.items()}
+        S = math.prod(grid)
+        kept = {index: tokens[:, :S] for index, tokens in kept.items()}
+        if self.placement is WHOLE:  # else the cut between the ranks stays where it is
+            x = x[:, :S]
         scale, shift = self.norm_out(context.vector)
         x = self.proj_out(self.norm(x, shift, scale).type_as(x))
-        velocity = self._unpatch(self.placement.join(x, 1)[:, : math.prod(grid)], grid)
+        velocity = self._unpatch(self.placement.join(x, 1)[:, :S], grid)
         return (velocity, kept) if features else velocity
 
     def prepare(

@@ -5,6 +5,8 @@ Importing this file needs no torch, so that recipes and presets stay light.
 
 from dataclasses import dataclass
 
+from video_models.transformer.config import TransformerConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class JointTransformerConfig:
@@ -98,3 +100,7 @@ class JointTransformerConfig:
     def dim(self) -> int:
         """Width of a token inside the model."""
         return self.num_heads * self.head_dim
+
+
+AnyTransformerConfig = TransformerConfig | JointTransformerConfig
+"""Of a transformer of either family."""

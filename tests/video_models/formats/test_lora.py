@@ -173,6 +173,29 @@ def test_adapters_without_settings_count_once(base, tmp_path):
     assert_same(run_ours(opened), run_theirs(peer), base)
 
 
+@pytest.mark.parametrize("style", ["diffusion_model", "kohya"])
+def test_adapters_under_wans_own_names_open(base, tmp_path, style):
+    from diffusers import WanPipeline
+
+    torch.manual_seed(4)
+    state = {}
+    for name in ("self_attn.q", "self_attn.o", "cross_attn.v"):
+        for index in range(PEER["num_layers"]):
+            down, up = torch.randn(3, 24), torch.randn(24, 3) * 0.3
+            layer = f"diffusion_model.blocks.{index}.{name}"
+            if style == "kohya":
+                state |= {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}
+                state[f"{layer}.alpha"] = torch.tensor(1.5)
+            else:
+                state |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+    save_file(state, tmp_path / "lora.safetensors")
+    model, peer = open_transformer(base), theirs(base)
+    open_lora(model, tmp_path / "lora.safetensors")
+    converted = WanPipeline.lora_state_dict(tmp_path, weight_name="lora.safetensors")
+    WanPipeline.load_lora_into_transformer(converted, transformer=peer)
+    assert_same(run_ours(model), run_theirs(peer), base)
+
+
 def test_a_merged_model_is_an_ordinary_folder_of_diffusers(base, tmp_path):
     from video_models.transformer.lora import merge_lora
 

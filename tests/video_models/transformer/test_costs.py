@@ -48,7 +48,8 @@ def counted(config, size, *, batch, text_tokens, time_per_token=False, recompute
                 for width in (config.text_dim, *config.more_text_dims)
             ],
             "guidance": torch.empty(batch) if config.guidance_embedding else None,
-            "image": config.image_dim and torch.empty(batch, IMAGE, config.image_dim),
+            "image": config.image_dim
+            and torch.empty(batch, config.image_positions or IMAGE, config.image_dim),
         }
         if config.condition_channels:
             given["condition"] = torch.empty(batch, config.condition_channels, *size)
@@ -90,7 +91,8 @@ def test_parameters_and_operations_are_those_that_pytorch_counts(variant, time_p
 def test_presets_cost_what_pytorch_counts(name):
     config, size = dataclasses.replace(TRANSFORMERS[name], num_layers=2), (5, 20, 26)
     parameters, forward, backward = counted(config, size, batch=1, text_tokens=77)
-    costs = transformer_costs(config, size, text_tokens=77)
+    image = config.image_positions or IMAGE
+    costs = transformer_costs(config, size, text_tokens=77, image_tokens=image)
     assert (costs.parameters, parameter_count(config)) == (parameters, parameters)
     assert costs.forward.total == sum(forward.values())
     assert costs.backward.total == sum(backward.values())

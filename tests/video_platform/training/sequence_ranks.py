@@ -9,6 +9,8 @@ import torch.distributed as dist
 from tests.video_platform.training import ranks
 from video_models.objectives.denoising import flow_matching_loss
 from video_models.transformer.config import TransformerConfig
+from video_models.transformer.joint import JointTransformer
+from video_models.transformer.joint_config import JointTransformerConfig
 from video_models.transformer.model import VideoTransformer
 from video_platform.errors import TrainingError
 from video_platform.training.config import TrainingConfig
@@ -22,9 +24,14 @@ def network(**knobs):
     torch.manual_seed(0)
     size = {
         "latent_channels": 3, "text_dim": 5, "num_heads": 4, "head_dim": 12, "ffn_dim": 40,
-        "num_layers": 3, "zero_init_output": False, "text_padding": "mask",
+        "num_layers": 3, "zero_init_output": False,
     }  # fmt: skip
-    return VideoTransformer(TransformerConfig(**(size | knobs)))
+    if "num_single_layers" in knobs:
+        model = JointTransformer(JointTransformerConfig(**(size | knobs)))
+        for parameter in model.parameters():  # off the identity that blocks start as
+            torch.nn.init.normal_(parameter, std=0.2)
+        return model
+    return VideoTransformer(TransformerConfig(**(size | {"text_padding": "mask"} | knobs)))
 
 
 def sample(number, *, per_token=False):
@@ -67,6 +74,7 @@ KINDS = {
     "factorised": {"attention": "factorised"},
     "windowed": {"attention": "windowed", "window": (2, 2, 2)},
     "block": {"modulation": "block"},
+    "joint": {"num_single_layers": 1},
 }
 
 

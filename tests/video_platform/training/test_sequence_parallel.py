@@ -13,7 +13,7 @@ def pair(tmp_path_factory):
     return launch(tmp_path_factory.mktemp("sequence"), 2, *SCENARIOS, script="sequence_ranks.py")
 
 
-@pytest.mark.parametrize("kind", ["plain", "factorised", "windowed", "block"])
+@pytest.mark.parametrize("kind", ["plain", "factorised", "windowed", "block", "joint"])
 def test_outputs_and_gradients_are_those_of_one_rank(pair, kind):
     found = pair["forward"][kind]
     assert found["output"] < 2e-6

@@ -23,7 +23,13 @@ from video_models.layers.attention import AttentionFunction, attend
 from video_models.layers.norms import ModulatedLayerNorm
 from video_models.layers.rope import Rotation, rotation
 from video_models.layers.sequence import WHOLE, Placement
-from video_models.transformer.inputs import check_count, check_given, grid_of, lay_out_latents
+from video_models.transformer.inputs import (
+    Samples,
+    check_count,
+    check_given,
+    grid_of,
+    lay_out_latents,
+)
 from video_models.transformer.joint_block import DualBlock, JointContext, SingleBlock
 from video_models.transformer.joint_config import JointTransformerConfig
 from video_models.transformer.joint_modulation import Modulation, VectorSum
@@ -94,7 +100,7 @@ class JointTransformer(nn.Module):
 
     def forward(
         self,
-        latents: Tensor,
+        latents: Samples,
         t: Tensor,
         text: Tensor | JointPrepared,
         *,
@@ -121,6 +127,8 @@ class JointTransformer(nn.Module):
         Raises:
             ValueError: a shape does not fit, or an input is given or missing against the config.
         """
+        if not isinstance(latents, Tensor):
+            raise ValueError("a joint transformer takes one batch (B, C, T, H, W); pack no samples")
         grid = self.token_grid(latents)
         check_given(self.config, guidance=guidance, condition=condition)
         if t.dim() != 1:

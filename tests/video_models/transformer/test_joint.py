@@ -215,6 +215,7 @@ def test_adapters_stand_beside_the_attention_of_all_blocks():
         ({"pooled": torch.ones(B, 3)}, "pooled is given and pooled_dim is None"),
         ({"condition": torch.ones(B, 3, T, H, W)}, "condition is given and condition_channels"),
         ({"text": torch.ones(3, L, 16), "text_mask": None}, "3 captions for 2 samples"),
+        ({"latents": [torch.ones(C, T, H, W)] * B}, "pack no samples"),
         ({"t": torch.rand(B, S)}, r"takes \(batch,\)"),
         ({"latents": torch.ones(B, C, T, H, 5)}, "do not divide into patches"),
         ({"latents": torch.ones(B, C + 1, T, H, W)}, "this model takes"),

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from video_platform.errors import HungError
-from video_platform.training.watchdog import Watchdog
+from video_platform.training.watchdog import Watchdog, all_stacks
 
 
 def test_progress_keeps_the_process_alive_and_its_lack_tells_the_stacks_and_ends_it():
@@ -32,6 +32,19 @@ def test_progress_keeps_the_process_alive_and_its_lack_tells_the_stacks_and_ends
     ((line, stacks),) = told
     assert line.startswith("no progress for ") and line.endswith("in step 7")
     assert "in stand_still" in stacks
+
+
+def test_the_main_thread_is_told_of_first_among_very_many():
+    done = threading.Event()
+    others = [threading.Thread(target=done.wait, name=f"idle-{i}") for i in range(150)]
+    for thread in others:
+        thread.start()
+    stacks = all_stacks()
+    done.set()
+    for thread in others:
+        thread.join()
+    assert stacks.startswith("thread MainThread:")
+    assert all(f"thread idle-{i}:" in stacks for i in range(150))
 
 
 def test_a_watchdog_without_a_limit_never_fires():

@@ -2,10 +2,6 @@
 
 import gzip
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +17,7 @@ from jobs.validation import TIMES
 from pipelines.model_folder import ModelFolder
 from tests.jobs.latent_cache import fill
 from tests.tiny import make_autoencoder
+from tests.video_platform.training.test_engine import launch
 from video_models.diffusion.guidance import conditioned
 from video_models.formats import fingerprint, open_transformer, save_autoencoder
 from video_models.objectives.denoising import validation_losses
@@ -30,7 +27,6 @@ from video_models.transformer.joint import JointTransformer
 from video_models.transformer.lora import ATTENTION
 from video_platform.config import load_recipe
 
-ROOT = Path(__file__).parents[2]
 SCENARIOS = ("fresh", "tuned", "adapted", "joint")
 RECIPE = """
 name: tiny
@@ -65,34 +61,8 @@ def pair(tmp_path_factory):
     save_autoencoder(model, folder / "vae")
     encoder = open_text_encoder(TextConfig(kind="words", dim=16, max_tokens=8))
     fill(f"{folder}/cache", 24, maker=fingerprint(model), encoder=encoder, shapes=[(4, 2, 4, 4)])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = os.environ | {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
-    }
     script = Path(__file__).with_name("pretrain_ranks.py")
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(folder), *SCENARIOS],
-            env=base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [rank.communicate(timeout=400)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
-    reports = {name: json.loads((folder / f"{name}.json").read_text()) for name in SCENARIOS}
+    reports = launch(folder, 2, *SCENARIOS, script=script)
     return reports, folder
 
 

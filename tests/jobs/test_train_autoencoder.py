@@ -1,11 +1,6 @@
 """Autoencoder training on two real ranks, and what is decided without any."""
 
 import dataclasses
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +12,13 @@ from jobs.recipe import AutoencoderSection, Recipe
 from jobs.side_by_side import side_by_side
 from jobs.train_autoencoder import build, check_fit, open_perceptual
 from tests.tiny import make_autoencoder
+from tests.video_platform.training.test_engine import launch
 from video_models.formats import save_autoencoder
 from video_models.objectives.config import ReconstructionConfig
 from video_platform.config import load_recipe
 from video_platform.errors import ConfigError
 from video_platform.training.loop import At
 
-ROOT = Path(__file__).parents[2]
 SCENARIOS = ("game", "resume", "decoder")
 RESUMED = [
     f"{name}, stage {stage}, stopped after {stop}"
@@ -50,34 +45,8 @@ autoencoder:
 def pair(tmp_path_factory):
     """What two gloo ranks of this machine report."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = os.environ | {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
-    }
     script = Path(__file__).with_name("autoencoder_ranks.py")
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(folder), *SCENARIOS],
-            env=base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [rank.communicate(timeout=400)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
-    return {name: json.loads((folder / f"{name}.json").read_text()) for name in SCENARIOS}
+    return launch(folder, 2, *SCENARIOS, script=script)
 
 
 @pytest.mark.parametrize("stage", range(3))

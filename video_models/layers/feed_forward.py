@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from video_models.layers.linear import Gelu, Linear, gelu_of
+from video_models.layers.gelu import Gelu
+from video_models.layers.linear import Linear, gelu_of
 
 
 class ProjectedGelu(nn.Module):

@@ -1,24 +1,23 @@
 """A linear layer that runs on oneDNN where that is faster: for large products on a CPU.
 
-PyTorch multiplies float32 matrices on a CPU with MKL. The oneDNN that comes with it, and that its
-compiler uses, takes 5 to 15% less time for the shapes of a transformer, and applies GELU to each
-tile of the product while that is in the cache, which makes it nearly free
+PyTorch multiplies float32 matrices on a CPU with MKL. With AVX-512 the oneDNN that comes with it,
+and that its compiler uses, takes 5 to 15% less time for the shapes of a transformer, and applies
+GELU to each tile of the product while that is in the cache, which makes it nearly free. Without
+AVX-512 it is MKL that is faster, by 5 to 20%, and oneDNN's GELU takes as long as the product
 (`python -m tests.benchmarks.transformer`).
 
 Legend: x (..., C) rows in, W (K, C) weight, b (K,) bias, y (..., K) rows out.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from video_models.layers.gelu import Gelu, activate, has_avx512
 from video_models.layers.inference import is_inference
-
-Gelu = Literal["tanh", "none"]
-"""By the approximation with tanh, or exactly."""
 
 FEWEST_PRODUCTS = 1 << 22
 """Multiplications below which oneDNN's overhead of about 20 us is not worth it."""
@@ -30,10 +29,10 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor, *, gelu: Gelu | None = None) -> Tensor:
         """Return (..., K) from (..., C)."""
         if not _suits_onednn(x, self.weight, self.bias):
-            return _activate(F.linear(x, self.weight, self.bias), gelu)
+            return activate(F.linear(x, self.weight, self.bias), gelu)
         if gelu is not None and is_inference(x, self.weight, self.bias):
             return _product(x, self.weight, self.bias, gelu)
-        return _activate(_OneDNN.apply(x, self.weight, self.bias), gelu)  # type: ignore[no-untyped-call]
+        return activate(_OneDNN.apply(x, self.weight, self.bias), gelu)  # type: ignore[no-untyped-call]
 
 
 def gelu_of(layer: nn.Module, x: Tensor, approximate: Gelu) -> Tensor:
@@ -89,10 +88,6 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: Gelu | None =
     return y
 
 
-def _activate(y: Tensor, gelu: Gelu | None) -> Tensor:
-    return y if gelu is None else F.gelu(y, approximate=gelu)
-
-
 def _suits_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether oneDNN takes these tensors and is faster on them."""
     return (
@@ -104,4 +99,7 @@ def _suits_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and math.prod(x.shape) * len(weight) >= FEWEST_PRODUCTS
         and not torch.is_autocast_enabled("cpu")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and has_avx512()
+        # oneDNN has no bfloat16 for older processors, and says so by an error.
+        and (x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )

@@ -63,6 +63,12 @@ class AutoencoderSection:
             raise ValueError(f"images_per_clip = {self.images_per_clip!r}; it must be at least 1")
         if self.train == "decoder" and self.start_from is None:
             raise ValueError("train = 'decoder' needs start_from, whose encoder stays as it is")
+        if self.training is not None and self.training.sequence_parallel > 1:
+            raise ValueError(
+                f"training.sequence_parallel = {self.training.sequence_parallel!r} shares a "
+                "transformer's tokens among workers, and an autoencoder has none; leave it at 1, "
+                "and lower training.micro_batch_size or the pixels where memory is short"
+            )
         if self.adversarial is not None and self.training is not None:
             self._check_game(self.adversarial, self.training)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.fidelity import draw_bounds
 from jobs.further_layers import ClipLayer, further_layer
+from jobs.given_maker import placed
 from jobs.latent_maker import LatentMaker, latent_layer, open_latent_maker
 from jobs.recipe import Recipe, needed
 from video_models.text.config import TextConfig
@@ -91,7 +92,7 @@ def layers_of(recipe: Recipe, sizes: Sequence[ClipSize]) -> CacheLayers:
         ),
         text={name: _text_layer(name, config, cache) for name, config in recipe.texts.items()},
         further={
-            name: further_layer(name, config, settings, sizes)
+            name: further_layer(name, placed(config, folder), settings, sizes)
             for name, config in recipe.layers.items()
         },
     )

@@ -125,6 +125,24 @@ for _name, (_module, _summary) in RECIPE_JOBS.items():
         _add_recipe_job(_name, _module, _summary)
 
 
+@app.command("export")
+def export_model(
+    recipe: RecipePath,
+    out: Annotated[str, typer.Option(help="The folder to write.")],
+    overrides: Overrides = None,
+    of: Annotated[str, typer.Option(help="pretrain or train-autoencoder.")] = "pretrain",
+    step: Annotated[int | None, typer.Option(help="Of which checkpoint; the newest.")] = None,
+    weights: Annotated[str, typer.Option(help="weights, ema or another average.")] = "ema",
+) -> None:
+    """Make a model folder of a run's checkpoint, while the run goes on or after it stopped."""
+    from jobs.export_model import run
+    from jobs.recipe import Recipe
+    from video_platform.config import load_recipe
+
+    loaded = load_recipe(Recipe, recipe, overrides or ())
+    run(loaded, out=Path(out), of=of, step=step, weights=weights)
+
+
 @app.command()
 def inspect(
     url: Annotated[str, typer.Argument(help="A folder, shards or a table of videos, or one.")],

@@ -38,27 +38,38 @@ class ClipScore:
     """How far what can be followed moves, in per cent of the frame's smaller side a frame."""
     marks: Mapping[str, bool] = field(default_factory=dict)
     """What a detector found right, by attribute; empty where there is none."""
+    suite: str = ""
+    """What kind of prompt it was made for; the same marks count apart in each."""
 
 
 Scores = Mapping[Key, ClipScore]
 """All clips of a model."""
 
 
-def score_clip(frames: NDArray[np.uint8], marks: Mapping[str, bool] | None = None) -> ClipScore:
+def score_clip(
+    frames: NDArray[np.uint8], marks: Mapping[str, bool] | None = None, *, suite: str = ""
+) -> ClipScore:
     """Measure one clip, (T, H, W, 3) uint8.
 
     A clip of one frame moves nowhere.
     """
     video = to_video(torch.from_numpy(frames[None]))  # (1, 3, T, H, W)
-    small = F.adaptive_avg_pool3d(video, (len(frames), THUMBNAIL, THUMBNAIL))
     side = min(frames.shape[1:3])
     moves = motion_magnitude(video).item() if len(frames) > 1 else 0.0
     return ClipScore(
-        thumbnail=((small[0] + 1) / 2).permute(1, 2, 3, 0).numpy(),
+        thumbnail=thumbnail_of(frames),
         saturation=saturation(video).item(),
         motion=100 * moves / side,
         marks=dict(marks or {}),
+        suite=suite,
     )
+
+
+def thumbnail_of(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Shrink a clip, (T, H, W, 3) uint8, to (T, 8, 8, 3) in [0, 1]."""
+    video = to_video(torch.from_numpy(frames[None]))  # (1, 3, T, H, W)
+    small = F.adaptive_avg_pool3d(video, (len(frames), THUMBNAIL, THUMBNAIL))
+    return np.asarray(((small[0] + 1) / 2).permute(1, 2, 3, 0).numpy(), np.float32)
 
 
 def difference(one: ClipScore, other: ClipScore) -> float:

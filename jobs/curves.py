@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.history import History, Point
@@ -14,46 +14,66 @@ MOST_LABELS = 10
 FEW_POINTS = 12
 """With so many, each is marked."""
 
+LINEAR = ("learning rate", "share of verdicts that are right")
+"""Panels that are no logarithms."""
+
 Curves = Mapping[str, Sequence[Point]]
+Panels = Callable[[Curves], Mapping[str, Curves]]
+"""Curves by the name of their scalar -> curves by panel and label; empty panels are left out."""
 
 
-def pictures(history: History) -> dict[str, bytes]:
+def pictures(history: History, panels: Panels | None = None) -> dict[str, bytes]:
     """Return the curves of a run as PNG by file name; nothing where there are none."""
     if not history.curves:
         return {}
     buffer = io.BytesIO()
-    draw(history.curves).savefig(buffer, format="png", bbox_inches="tight")
+    draw(history.curves, panels).savefig(buffer, format="png", bbox_inches="tight")
     return {PICTURE: buffer.getvalue()}
 
 
-def draw(curves: Curves) -> Any:
+def draw(curves: Curves, panels: Panels | None = None) -> Any:
     """Return the curves as a matplotlib figure; what was not measured has no panel."""
     from matplotlib.figure import Figure
 
-    losses = {"training": "loss", "held out": "validation/loss", "average": "validation_ema/loss"}
-    held_out = "validation_ema" if "validation_ema/loss" in curves else "validation"
-    of = "average" if held_out == "validation_ema" else "weights"
-    panels = {
-        "loss": {name: curves[key] for name, key in losses.items() if key in curves},
-        f"held-out loss of the {of} at time t": _under(curves, f"{held_out}/loss_at_"),
-        "training loss by time t": _under(curves, "loss_by_time/"),
-        "gradient norm": _under(curves, "transformer/grad_norm"),
-        "gradient norm by block": _under(curves, "grad_norm_by_block/"),
-        "learning rate": _under(curves, "transformer/learning_rate"),
-    }
-    drawn = {title: lines for title, lines in panels.items() if lines}
+    chosen = (panels or of_pretraining)(curves)
+    drawn = {title: lines for title, lines in chosen.items() if lines}
     columns = min(len(drawn), 3)
     rows = math.ceil(len(drawn) / columns)
     figure = Figure(figsize=(5 * columns, 4 * rows), dpi=110, layout="constrained")
     axes = [*figure.subplots(rows, columns, squeeze=False).flat]
     for panel, (title, lines) in zip(axes, drawn.items(), strict=False):
-        _draw(panel, title, lines, logarithmic=title != "learning rate")
+        _draw(panel, title, lines, logarithmic=title not in LINEAR)
     for panel in axes[len(drawn) :]:
         panel.remove()
     return figure
 
 
-def _under(curves: Curves, prefix: str) -> dict[str, Sequence[Point]]:
+def of_pretraining(curves: Curves) -> dict[str, Curves]:
+    """Return the panels of a pretraining."""
+    losses = {"training": "loss", "held out": "validation/loss", "average": "validation_ema/loss"}
+    held_out = "validation_ema" if "validation_ema/loss" in curves else "validation"
+    of = "average" if held_out == "validation_ema" else "weights"
+    return {
+        "loss": named(curves, losses),
+        f"held-out loss of the {of} at time t": under(curves, f"{held_out}/loss_at_"),
+        "training loss by time t": under(curves, "loss_by_time/"),
+        "gradient norm": under(curves, "transformer/grad_norm"),
+        "gradient norm by block": under(curves, "grad_norm_by_block/"),
+        "learning rate": under(curves, "transformer/learning_rate"),
+    }
+
+
+def named(curves: Curves, names: Mapping[str, str]) -> dict[str, Sequence[Point]]:
+    """Return those curves that there are, by label.
+
+    Args:
+        curves: by the name of their scalar.
+        names: of scalars, by label.
+    """
+    return {label: curves[name] for label, name in names.items() if name in curves}
+
+
+def under(curves: Curves, prefix: str) -> dict[str, Sequence[Point]]:
     """Return the curves below a name, in order: block 2 before block 10."""
     found = {n.removeprefix(prefix): curve for n, curve in curves.items() if n.startswith(prefix)}
     return dict(sorted(found.items(), key=lambda item: _natural(item[0])))

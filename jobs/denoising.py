@@ -4,7 +4,7 @@ Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -24,6 +24,7 @@ from video_models.objectives.denoising import (
 )
 from video_models.text.batch import TextBatch, drop_captions
 from video_models.transformer.family import AnyTransformer
+from video_models.transformer.given import Given, told, told_each
 from video_platform.batches.loader import MicroBatch
 from video_platform.batches.split import Load
 from video_platform.training.draws import generator
@@ -58,7 +59,7 @@ class DenoisingStep:
             t, losses = self._losses(batch, at.seed)
             loss = (loss_weight(t, self.section.weight) * losses).mean()
             self.engine.backward(loss, share=batch.share)
-            scalars.add({"loss": loss, **told(batch.load)}, share=batch.share)
+            scalars.add({"loss": loss, **shared_out(batch.load)}, share=batch.share)
             counted = float(batch.share > 0) / self.section.training.sequence_parallel
             for part in parts_of(batch):
                 scalars.add(self.meter.work(part.data), share=counted)
@@ -86,13 +87,16 @@ class DenoisingStep:
         text = drop_captions(batch.data.text, self.source.empty_text, dropped)
         x0 = [self.source.latents(part, seed).to(device) for part in parts]
         noise = [draw_noise(part, seed).to(device) for part in parts]
-        t = t.to(device)
+        given = [self.source.given_of(part, seed).to(device) for part in parts]
+        t, scale = t.to(device), self.section.guidance
         if isinstance(batch.data, LatentBatch):
-            network = velocity_of(self.engine, text)
-            return t, flow_matching_loss(network, x0[0], noise=noise[0], t=t)
+            network = velocity_of(self.engine, text, given[0], guidance=scale)
+            known = given[0].known
+            return t, flow_matching_loss(network, x0[0], noise=noise[0], t=t, known=known)
         clips, noises = ([x[0] for x in samples] for samples in (x0, noise))
-        packed = velocities_of(self.engine, text)
-        return t, packed_flow_matching_loss(packed, clips, noise=noises, t=t)
+        packed = velocities_of(self.engine, text, given, guidance=scale)
+        left_out = [each.known[0] for each in given if each.known is not None] or None
+        return t, packed_flow_matching_loss(packed, clips, noise=noises, t=t, known=left_out)
 
     def _draw(self, positions: Sequence[int], seed: int, grid: Grid) -> tuple[Tensor, Tensor]:
         """Return the time of each sample and whether its caption is dropped."""
@@ -107,16 +111,39 @@ class DenoisingStep:
         return done % config.log_every == 0 or done == config.steps
 
 
-def velocity_of(engine: Engine, text: TextBatch) -> VelocityFunction:
-    """Return the velocity under a text; samples are noised in fp32, whatever computes it."""
-    network = conditioned(engine.module, text.to(engine.device, engine.dtype))
-    return lambda x, t: network(x.to(engine.dtype), t)
+def velocity_of(
+    engine: Engine, text: TextBatch, given: Given, *, guidance: float | None
+) -> VelocityFunction:
+    """Return the velocity under a text; samples are noised in fp32, whatever computes it.
+
+    Args:
+        engine: of the transformer.
+        text: captions.
+        given: what is given of the clips.
+        guidance: the scale that a model with a guidance input is told.
+    """
+    patch = cast(AnyTransformer, engine.module).config.patch_size
+    network = told(engine.module, given.to(engine.device, engine.dtype), patch=patch)
+    velocity = _under(engine, network, text, guidance)
+    return lambda x, t: velocity(x.to(engine.dtype), t)
 
 
-def velocities_of(engine: Engine, text: TextBatch) -> PackedVelocityFunction:
+def velocities_of(
+    engine: Engine, text: TextBatch, given: Sequence[Given], *, guidance: float | None
+) -> PackedVelocityFunction:
     """Return the same for samples of different shapes, all in one sequence."""
-    network = conditioned(engine.module, text.to(engine.device, engine.dtype))
-    return lambda xs, t: cast(Any, network)([x.to(engine.dtype) for x in xs], t)
+    patch = cast(AnyTransformer, engine.module).config.patch_size
+    moved = [each.to(engine.device, engine.dtype) for each in given]
+    velocity = _under(engine, told_each(engine.module, moved, patch=patch), text, guidance)
+    return lambda xs, t: cast(Any, velocity)([x.to(engine.dtype) for x in xs], t)
+
+
+def _under(
+    engine: Engine, network: Callable[..., Any], text: TextBatch, guidance: float | None
+) -> VelocityFunction:
+    """Return a network's velocity under a text and, where it takes one, a guidance scale."""
+    scales = None if guidance is None else torch.full((len(text),), guidance, device=engine.device)
+    return conditioned(network, text.to(engine.device, engine.dtype), guidance=scales)
 
 
 def draw_noise(batch: MicroBatch[LatentBatch], seed: int) -> Tensor:
@@ -145,7 +172,7 @@ def losses_by_time(
     return dict(zip(names, sums, strict=True)), dict(zip(names, counts, strict=True))
 
 
-def told(load: Load | None) -> dict[str, Tensor]:
+def shared_out(load: Load | None) -> dict[str, Tensor]:
     """Return how well a step is shared out over micro-batches and ranks."""
     if load is None:
         return {}

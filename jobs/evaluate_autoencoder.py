@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from jobs.evaluation_autoencoder import (
     Networks,
@@ -33,23 +32,20 @@ from jobs.evaluation_autoencoder_results import (
     write_results,
 )
 from jobs.evaluation_bench import Bench, Frames, Reference, shapes_bench
+from jobs.evaluation_ceiling import GROUND_TRUTH, judged_rates
 from jobs.evaluation_config import EvaluationConfig
-from jobs.evaluation_measure import GROUND_TRUTH, judged_rates
 from jobs.evaluation_references import held_out_clips
+from jobs.frechet import FEATURES_OF, open_features
 from jobs.progress import progress
 from jobs.recipe import Recipe, needed
 from pipelines.model_folder import CARD
 from pipelines.pixels import to_frames, to_video
 from video_models.autoencoder.warm_start import AnyAutoencoder
 from video_models.formats import ModelFormatError, fingerprint, open_autoencoder
-from video_models.image.clip import open_image_encoder
 from video_platform.config import as_tree
 from video_platform.errors import ConfigError
 from video_platform.tracking import open_tracker
 from video_platform.tracking.tracker import PARENT
-
-FRAMES = 64
-"""Frames whose features are taken at once."""
 
 VIDEOS = "side-by-side"
 """The folder of the videos."""
@@ -114,8 +110,7 @@ def networks_of(recipe: Recipe, config: EvaluationConfig) -> Networks:
     Raises:
         ConfigError: a file is not what it should be.
     """
-    lpips, clip = recipe.autoencoder.loss.lpips_weights, config.feature_network
-    perceptual = features = None
+    lpips, perceptual = recipe.autoencoder.loss.lpips_weights, None
     if lpips:
         from video_models.formats.lpips import open_lpips
 
@@ -123,17 +118,7 @@ def networks_of(recipe: Recipe, config: EvaluationConfig) -> Networks:
             perceptual = open_lpips(lpips)
         except ModelFormatError as error:
             raise ConfigError(f"autoencoder.loss.lpips_weights: {error}") from None
-    if clip:
-        try:
-            encoder = open_image_encoder(clip, "pooled")
-        except ValueError as error:
-            raise ConfigError(f"evaluate.feature_network: {error}") from None
-
-        def features(video: Tensor) -> Tensor:
-            frames = torch.from_numpy(to_frames(video)).flatten(0, 1).movedim(-1, 1)
-            return torch.cat([encoder.encode(part)[:, 0] for part in torch.split(frames, FRAMES)])
-
-    return Networks(perceptual=perceptual, features=features, features_of="frames by CLIP")
+    return Networks(perceptual=perceptual, features=open_features(config), features_of=FEATURES_OF)
 
 
 def evaluate_autoencoders(

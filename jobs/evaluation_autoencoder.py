@@ -11,10 +11,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from jobs.evaluation_bench import Bench
+from jobs.evaluation_bench import REFERENCES, Bench
+from jobs.evaluation_ceiling import judged_rates
 from jobs.evaluation_config import EvaluationConfig
-from jobs.evaluation_measure import REFERENCES, judged_rates
-from jobs.evaluation_results import Measure
+from jobs.evaluation_records import Measure
+from jobs.frechet import Cloud, Features, distance_of
 from pipelines.pixels import to_frames
 from video_models.autoencoder.posterior import Posterior
 from video_models.autoencoder.quantisers import Quantised
@@ -22,7 +23,6 @@ from video_models.autoencoder.quantisers.code import codebook_use
 from video_models.autoencoder.tokens import TokenAutoencoder
 from video_models.autoencoder.warm_start import AnyAutoencoder, backbone
 from video_models.metrics.frames import BORDER, FIRST, INSIDE, by_place
-from video_models.metrics.frechet import frechet_distance_of
 from video_models.metrics.intervals import bootstrap_mean
 from video_models.metrics.latents import LatentChannels, latent_channels
 from video_models.metrics.reconstruction import psnr, psnr_by_frame, ssim_by_frame
@@ -39,8 +39,8 @@ class Networks:
 
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
     """Distance of each clip (B,) between reconstructions and videos, such as LPIPS."""
-    features: Callable[[Tensor], Tensor] | None = None
-    """Features (N, F) of videos (B, 3, T, H, W) in [-1, 1], for the Fréchet distance."""
+    features: Features | None = None
+    """For the Fréchet distance."""
     features_of: str = "clips"
     """What each row of the features is of, as the measure's name says it."""
 
@@ -167,9 +167,11 @@ def facts_of(model: AnyAutoencoder, coding: Coding, networks: Networks) -> dict[
         used = codebook_use(counts)
         facts |= {"codes used": used["usage"], "perplexity": used["perplexity"]}
     if networks.features is not None:
-        with torch.inference_mode():
-            clouds = [networks.features(v) for v in (coding.reconstruction, coding.video)]
-        facts[f"fréchet distance of {networks.features_of}"] = frechet_distance_of(*clouds)
+        clouds = [Cloud(features=networks.features) for _ in range(2)]
+        for cloud, video in zip(clouds, (coding.reconstruction, coding.video), strict=True):
+            cloud.add(video)
+        name, distance = distance_of(*clouds, of=networks.features_of)
+        facts[name] = distance
     return facts | {
         "encode seconds": coding.encode_s,
         "decode seconds": coding.decode_s,

@@ -11,7 +11,7 @@ import numpy as np
 
 from jobs.evaluation_autoencoder_results import AutoencoderEvaluation
 from jobs.evaluation_bench import Frames
-from jobs.evaluation_measure import REFERENCE_FPS
+from jobs.evaluation_ceiling import REFERENCE_FPS
 from jobs.side_by_side import GAIN, amplified, side_by_side
 from pipelines.clip import CRF
 from video_platform.video.encode import contact_sheet, write_mp4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.evaluation_results import Measure
+from jobs.evaluation_records import Measure
 from video_models.metrics.latents import LatentChannels
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ questions alone, whose clips are for people to look at.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.evaluation_config import EvaluationConfig
-from jobs.evaluation_results import ALL
+from jobs.evaluation_records import ALL
 from video_platform.errors import ConfigError
 from video_platform.shapes.program import Program
 from video_platform.shapes.world import WorldConfig
@@ -23,12 +23,35 @@ from video_platform.video.limits import MediaLimits
 from video_platform.video.policy import PixelPolicy
 
 Frames = NDArray[np.uint8]
+Pool = Sequence[Frames]
+"""Clips, each made when it is asked for."""
+Law = Mapping[str, float]
+"""Shares by answer; they add up to 1."""
 Judge = Callable[[Frames, Any], Mapping[str, bool]]
 """Given frames (T, H, W, 3) and what they should show, says what is right, by attribute."""
 
+Measurer = Callable[[Frames, Any], "Examined"]
+"""Given the same, says everything that is looked at."""
+
+REFERENCES = "references"
+"""The split of what was measured on unseen clips."""
 TRAINED, WITHHELD = "trained", "withheld"
 """Splits: prompts of combinations that training showed or withheld; `ALL` where there is one kind.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What was seen in one clip."""
+
+    marks: Mapping[str, bool] = field(default_factory=dict)
+    """What is right about it, by attribute."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that are no yes or no."""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """What it shows where its prompt leaves something open, by attribute."""
+    controls: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Marks and measures where what was asked is taken away, by null control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +74,8 @@ class Reference:
     """RGB, (T, H, W, 3)."""
     expected: Any = None
     """What the judge compares it with."""
+    split: str = REFERENCES
+    """Which table it counts in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +88,25 @@ class Bench:
     """Unseen clips for the autoencoder."""
     judge: Judge | None = None
     """Looks at clips; None leaves that to people."""
+    examiner: Measurer | None = None
+    """Sees more than what is right; None sees what the judge says."""
+    about: Mapping[str, str | int] = field(default_factory=dict)
+    """What names the benchmark, for tables and trackers; empty where it is none."""
+    laws: Mapping[int, Mapping[str, Law]] = field(default_factory=dict)
+    """By prompt that leaves something open, what training shows there."""
+    pools: tuple[Pool, Pool] | None = None
+    """Training clips, and as many that training never shows; None looks for no copies."""
+
+    @property
+    def has_suites(self) -> bool:
+        """Whether each split asks something else, with marks of its own."""
+        return self.examiner is not None
+
+    def examine(self, frames: Frames, expected: Any) -> Examined:
+        """Look at one clip."""
+        if self.examiner is not None:
+            return self.examiner(frames, expected)
+        return Examined(marks=self.judge(frames, expected) if self.judge else {})
 
 
 def shapes_bench(world: WorldConfig, config: EvaluationConfig) -> Bench:
@@ -78,13 +122,13 @@ def shapes_bench(world: WorldConfig, config: EvaluationConfig) -> Bench:
     return Bench(
         questions=tuple(_shapes_questions(world, config)),
         references=tuple(
-            Reference(frames=_filmed(each), expected=each.combinations) for each in programs
+            Reference(frames=filmed(each), expected=each.combinations) for each in programs
         ),
         judge=lambda frames, expected: judge(detect_in(world, frames), expected),
     )
 
 
-def _filmed(program: Program) -> Frames:
+def filmed(program: Program) -> Frames:
     """Render a program and read it back from an mp4 file like the dataset's."""
     from video_platform.shapes.render import render
     from video_platform.shapes.write import CRF

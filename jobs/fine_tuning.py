@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from jobs.latents import LatentSource
+from jobs.model_inputs import following, mismatches
 from jobs.pretrain_config import LoraConfig, PretrainSection, Trained
 from jobs.recipe import Recipe, needed, transformer_size
 from pipelines.model_folder import CARD, ModelCard, ModelFolder
@@ -138,51 +139,48 @@ def fresh_size(recipe: Recipe, source: LatentSource) -> AnyTransformerConfig:
     """Return the size of a transformer that starts afresh; a preset's ends follow the cache.
 
     Raises:
-        ConfigError: a size that is spelled out does not fit the cache.
+        ConfigError: a size that is spelled out does not fit the cache, or takes what the recipe
+            does not give.
     """
+    section = needed(recipe.pretrain, "pretrain", "pretrain")
     size = transformer_size(recipe.model)
-    channels, text_dim = source.channels, source.text_encoder.dim
+    channels, text_dim = source.channels, source.text_dims[0]
     spelled = recipe.model.transformer or recipe.model.joint_transformer
-    if spelled and (spelled.latent_channels, spelled.text_dim) != (channels, text_dim):
+    if spelled is None:
+        size = following(size, source, section)
+    elif (spelled.latent_channels, spelled.text_dim) != (channels, text_dim):
         raise ConfigError(
             f"the transformer has latent_channels {spelled.latent_channels} and text_dim "
             f"{spelled.text_dim}, but the cache has {channels} and the text encoder {text_dim}; "
             "change them, or use model.preset, which follows"
         )
-    if problems := further_inputs(size):
-        raise ConfigError(f"the transformer: {problems[0]}; leave them out")
-    return dataclasses.replace(size, latent_channels=channels, text_dim=text_dim)
-
-
-def further_inputs(size: AnyTransformerConfig) -> list[str]:
-    """Say which inputs a network wants besides latents, time and one text."""
-    inputs = (
-        *("condition_channels", "guidance_embedding", "image_dim", "more_text_dims"),
-        "pooled_dim",
-    )
-    names = ", ".join(name for name in inputs if getattr(size, name, None))
-    return [f"it has {names}, inputs that pretraining does not give"] if names else []
+    if problems := mismatches(size, source, section):
+        raise ConfigError(f"the transformer: {'; '.join(problems)}")
+    return size
 
 
 def _check_base(
     base: Base, size: AnyTransformerConfig, recipe: Recipe, source: LatentSource
 ) -> None:
-    """Refuse a base that was made for other latents or texts, or that a size is given beside."""
-    channels, text_dim = source.channels, source.text_encoder.dim
+    """Refuse a base that was made for other inputs, or that a size is given beside."""
     problems = []
     model = recipe.model
     if any(each is not None for each in (model.preset, model.transformer, model.joint_transformer)):
         problems.append("its size is its own: leave out model.preset and model.transformer")
-    if (size.latent_channels, size.text_dim) != (channels, text_dim):
+    if size.latent_channels != source.channels:
         problems.append(
-            f"it takes {size.latent_channels} latent channels and texts of width {size.text_dim}, "
-            f"the cache has {channels} and {text_dim}: take its own autoencoder and text encoder"
+            f"it takes {size.latent_channels} latent channels, the cache has {source.channels}: "
+            "take its own autoencoder"
         )
-    problems += further_inputs(size)
+    problems += mismatches(size, source, needed(recipe.pretrain, "pretrain", "pretrain"))
     if base.card is not None:
         if base.card.fingerprints["vae"] != source.autoencoder_fingerprint:
             problems.append("its autoencoder is not that of the cache: encode with its own")
-        if dict(base.card.text_identity) != dict(source.text_encoder.identity):
+        if base.card.text_identities != [dict(each.identity) for each in source.text_encoders]:
             problems.append("its text encoder is not that of the recipe: take its own")
+        images = base.card.given.images if base.card.given else ()
+        identities = [dict(each) for each in source.image_identities.values()]
+        if images and [dict(each.identity) for each in images] != identities:
+            problems.append("its image encoder is not that of the cache: embed with its own")
     if problems:
         raise ConfigError(f"pretrain.start_from = {str(base.folder)!r}: {'; '.join(problems)}")

@@ -8,11 +8,12 @@ Legend: B clips, T frames, H W pixels; T' H' W' the same of latents, L tokens, D
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from jobs.given_maker import identify_given, open_given
 from jobs.mask_maker import MaskMaker
 from jobs.precompute_config import LayerConfig
 from pipelines.pixels import to_video
@@ -23,6 +24,7 @@ from video_platform.cluster_folder import Folder, folder_here
 from video_platform.config import pick
 from video_platform.datasets.record import Record
 from video_platform.errors import ConfigError
+from video_platform.latents.config import CacheConfig
 from video_platform.latents.fill import Settings
 from video_platform.latents.making import Frames, Made, Make, OpenMake
 from video_platform.latents.shard import DTYPES
@@ -118,16 +120,25 @@ def _identify_image(
     config: LayerConfig, settings: Settings, sizes: Sequence[ClipSize]
 ) -> dict[str, Any]:
     encoder = open_image_encoder(str(config.path), config.output)
-    return {"encoder": encoder.identity, "stored": settings.cache.stored}
+    return image_identity(config, settings.cache, encoder.identity)
+
+
+def image_identity(
+    config: LayerConfig, cache: CacheConfig, encoder: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what embeddings of an image encoder are bound to."""
+    frame = {} if config.frame == "first" else {"frame": config.frame}
+    return {"encoder": dict(encoder), "stored": cache.stored, **frame}
 
 
 def _open_image(config: LayerConfig, settings: Settings) -> Make:
-    """Open what makes `embedding` (L, D) of the first frames of clips."""
+    """Open what makes `embedding` (L, D) of the first or last frames of clips."""
     device = _device(settings)
     encoder = open_image_encoder(str(config.path), config.output, device)
 
     def make(frames: Frames, records: Sequence[Record]) -> list[Made]:
-        images = torch.from_numpy(frames[:, 0]).to(device).movedim(-1, 1)
+        shown = frames[:, 0 if config.frame == "first" else -1]
+        images = torch.from_numpy(shown).to(device).movedim(-1, 1)
         return [Made(tensors={"embedding": each}) for each in encoder.encode(images).float().cpu()]
 
     return make
@@ -154,6 +165,7 @@ Opener = Callable[[LayerConfig, Settings], Make]
 KINDS: dict[str, tuple[Identify, Opener]] = {
     "codes": (_identify_codes, _open_codes),
     "control": (_identify_control, _open_control),
+    "given": (identify_given, open_given),
     "image": (_identify_image, _open_image),
     "mask": (_identify_mask, _open_mask),
 }

@@ -26,19 +26,23 @@ Point = tuple[int, float]
 class History:
     """Curves by name.
 
+    Args:
+        kept: beginnings of the names of scalars that are remembered.
+
     Attributes:
         curves: points in the order of their steps.
         pictures: what other pictures of the run are made of, by name; as JSON.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: tuple[str, ...] = KEPT) -> None:
+        self._kept = kept
         self.curves: dict[str, list[Point]] = {}
         self.pictures: dict[str, Any] = {}
 
     def note(self, step: int, scalars: Mapping[str, float]) -> None:
         """Remember scalars that are worth it, and finite."""
         for name, value in scalars.items():
-            if name.startswith(KEPT) and math.isfinite(value):
+            if name.startswith(self._kept) and math.isfinite(value):
                 curve = self.curves.setdefault(name, [])
                 curve.append((step, float(value)))
                 if len(curve) > MOST_POINTS:

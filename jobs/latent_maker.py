@@ -110,20 +110,26 @@ class LatentMaker:
             for i, record in enumerate(records)
         ]
 
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and log-variances (B, C, T', H', W') of uint8 frames (B, T, H, W, 3)."""
+    def encode(self, pixels: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return means and log-variances (B, C, T', H', W') of uint8 frames (B, T, H, W, 3).
+
+        Args:
+            pixels: the frames.
+            known: which of them are shown, (T,) bool, zeros standing for the others; None for all.
+        """
+        known = torch.ones(pixels.shape[1], dtype=torch.bool) if known is None else known
         tile, chunk = self._cuts(pixels.shape)
         if tile:
-            posterior = tiled_encode(self._model, self._video(pixels), tile=tile)
+            posterior = tiled_encode(self._model, self._video(pixels, known), tile=tile)
         elif chunk:
-            chunks = map(self._video, torch.split(pixels, chunk, dim=1))
+            chunks = map(self._video, torch.split(pixels, chunk, dim=1), torch.split(known, chunk))
             parts = [*self._model.encode_stream(chunks)]
             return (
                 torch.cat([part.mean for part in parts], dim=2),
                 torch.cat([part.logvar for part in parts], dim=2),
             )
         else:
-            posterior = self._model.encode(self._video(pixels))
+            posterior = self._model.encode(self._video(pixels, known))
         return posterior.mean, posterior.logvar
 
     def _cuts(self, shape: Sequence[int]) -> tuple[int | None, int | None]:
@@ -135,8 +141,11 @@ class LatentMaker:
             chunk if chunk and chunk < T else None,
         )
 
-    def _video(self, pixels: Tensor) -> Tensor:
-        return to_video(pixels).to(self._weights.dtype)
+    def _video(self, pixels: Tensor, known: Tensor) -> Tensor:
+        video = to_video(pixels)
+        if not bool(known.all()):
+            video[:, :, ~known] = 0
+        return video.to(self._weights.dtype)
 
     def _measure(self, name: str, frames: Frames, mean: Tensor) -> Fidelity | None:
         """Compare one clip (1, T, H, W, 3) with what is left of it; None if its latents are bad."""
@@ -174,7 +183,8 @@ class LatentMaker:
             return None
         side = 2 * tile if tile else None
         pixels = torch.from_numpy(frames[:, :, :side, :side]).to(self._weights.device)
-        whole = self._model.encode(self._video(pixels)).mean.float()
+        shown = torch.ones(pixels.shape[1], dtype=torch.bool)
+        whole = self._model.encode(self._video(pixels, shown)).mean.float()
         error = (self.encode(pixels)[0].float() - whole).square().mean().sqrt()
         return float(error / whole.std(correction=0))
 

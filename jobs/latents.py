@@ -5,19 +5,22 @@ Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jobs.given import EMBEDDING, GivenSource, check_alike, chosen_layers, expected_layers
 from jobs.latent_order import Part, Size, latent_order, size_of
 from jobs.recipe import Recipe, needed
 from video_models.autoencoder.model import Autoencoder
 from video_models.formats import fingerprint, open_autoencoder
-from video_models.text.batch import TextBatch, join, pad_text
+from video_models.text.batch import TextBatch, join, pad_text, together
 from video_models.text.encoder import open_text_encoder
+from video_models.text.protocol import TextEncoder
+from video_models.transformer.given import Given
 from video_platform.batches.config import CacheShare
 from video_platform.batches.dataset import Joined
 from video_platform.batches.loader import Loader, MicroBatch, Place
@@ -45,6 +48,8 @@ class LatentBatch:
     """(B, C, T, H, W)."""
     text: TextBatch
     """The captions."""
+    layers: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """What further layers hold of the clips, (B, ...), by name; only those that are asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +85,9 @@ class LatentSource:
         shares: the caches as a recipe gives them, with the snapshots that were opened.
         autoencoder: what made them, on the CPU.
         autoencoder_fingerprint: of its tensors.
-        text_encoder: what embedded their captions.
+        text_encoders: what embedded their captions, in the order of the model's.
         empty_text: the empty caption, a batch of one.
+        given: what the model is given of clips; None for text alone.
 
     Raises:
         StaleCacheError: a cache was made by something else.
@@ -99,21 +105,57 @@ class LatentSource:
         )
         try:
             self.autoencoder: Autoencoder = open_autoencoder(recipe.autoencoder_folder, Autoencoder)
-            self.text_encoder = open_text_encoder(recipe.model_text)
+            self.text_encoders = [open_text_encoder(each) for each in recipe.model_texts]
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.autoencoder_fingerprint = fingerprint(self.autoencoder)
         for cache in self.caches:
             self._check(cache, recipe)
-        self._name = self.text_encoder.name
-        self._length = self.text_encoder.max_tokens
         self._clips: Joined[Sample] = Joined(self.caches)
-        self.empty_text = pad_text([self.caches[0].empty_text(self._name)], self._length)
+        first = self.caches[0]
+        self.empty_text = self._text(
+            [{e.name: first.empty_text(e.name) for e in self.text_encoders}]
+        )
+        self._layers = chosen_layers(recipe)
+        check_alike(self.caches, self._layers)
+        given = recipe.pretrain.given if recipe.pretrain else None
+        self.given = GivenSource(given, self._layers, self.autoencoder) if given else None
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The first of the text encoders."""
+        return self.text_encoders[0]
+
+    @property
+    def image_tokens(self) -> tuple[int, int] | None:
+        """How many image tokens a clip has, and how wide they are; None without images."""
+        if self.given is None or not self.given.config.image:
+            return None
+        held = self._clips[0].layers
+        shapes = [held[name][EMBEDDING].shape for name in self.given.config.image]
+        return sum(shape[0] for shape in shapes), shapes[0][1]
+
+    @property
+    def image_identities(self) -> dict[str, Mapping[str, Any]]:
+        """What made the image tokens, by layer."""
+        names = self.given.config.image if self.given else ()
+        specs = self.caches[0].layer_specs if names else {}
+        return {name: specs[name].identity["made_by"]["encoder"] for name in names}
 
     @property
     def channels(self) -> int:
         """Channels of a latent."""
         return self.autoencoder.config.latent_channels
+
+    @property
+    def text_dims(self) -> tuple[int, ...]:
+        """Widths of the embeddings, of each text encoder."""
+        return tuple(encoder.dim for encoder in self.text_encoders)
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the mask and the latents of given frames."""
+        return self.autoencoder.config.temporal_factor + self.channels
 
     @property
     def snapshots(self) -> dict[str, str]:
@@ -198,10 +240,8 @@ class LatentSource:
                 those of share 0 being another's, to keep it company.
         """
         rank, world = (place.rank, place.world) if place else (0, 1)
-        sizes = [len(part.places) for part in chosen]
-        for part, count in zip(chosen, portions(sizes, min(most, sum(sizes))), strict=True):
-            indices = take(part.places, np.arange(count)).tolist()
-            for start in range(0, count, FIXED_BATCH * world):
+        for indices in self.fixed_clips(chosen, most=most):
+            for start in range(0, len(indices), FIXED_BATCH * world):
                 together = indices[start : start + FIXED_BATCH * world]
                 mine = tuple(together[rank::world])
                 shown = mine or tuple(together[:1])
@@ -209,12 +249,41 @@ class LatentSource:
                 share = float(bool(mine))
                 yield MicroBatch(data=data, indices=shown, positions=shown, share=share)
 
+    def fixed_clips(self, chosen: Sequence[Part], *, most: int) -> list[list[int]]:
+        """Return up to `most` of the chosen clips, by shape."""
+        sizes = [len(part.places) for part in chosen]
+        counts = portions(sizes, min(most, sum(sizes)))
+        return [
+            take(part.places, np.arange(count)).tolist()
+            for part, count in zip(chosen, counts, strict=True)
+        ]
+
+    def clip(self, index: int) -> MicroBatch[LatentBatch]:
+        """Return one clip by itself; its position is its index."""
+        data = self.collate([self._clips[index]])
+        return MicroBatch(data=data, indices=(index,), positions=(index,), share=1.0)
+
+    def caption(self, index: int) -> str:
+        """Return the caption of a clip."""
+        return self._clips[index].caption
+
+    def pixels_of(self, latents: Tensor) -> tuple[int, int, int]:
+        """Return frames, height and width of the clips of latents (B, C, T, H, W)."""
+        config = self.autoencoder.config
+        T, H, W = latents.shape[2:]
+        side = config.spatial_factor
+        return 1 + config.temporal_factor * (T - 1), side * H, side * W
+
     def collate(self, samples: Sequence[Sample]) -> LatentBatch:
         """Lay samples of one shape side by side."""
         return LatentBatch(
             mean=torch.stack([sample.mean for sample in samples]),
             logvar=torch.stack([sample.logvar for sample in samples]),
-            text=pad_text([sample.text[self._name] for sample in samples], self._length),
+            text=self._text([sample.text for sample in samples]),
+            layers={
+                name: torch.stack([only(sample.layers[name]) for sample in samples])
+                for name in self._layers
+            },
         )
 
     def pack(self, samples: Sequence[Sample]) -> AnyLatents:
@@ -233,6 +302,22 @@ class LatentSource:
         ]
         return self.autoencoder.normalise(mean + torch.exp(0.5 * logvar) * torch.stack(noise))
 
+    def given_of(self, batch: MicroBatch[LatentBatch], seed: int) -> Given:
+        """Return what the model is given of the clips of a batch, drawn by position."""
+        if self.given is None:
+            return Given()
+        data = batch.data
+        return self.given(data.mean, data.layers, positions=batch.positions, seed=seed)
+
+    def _text(self, captions: Sequence[Mapping[str, Tensor]]) -> TextBatch:
+        """Return captions as all encoders read them, from the embeddings by encoder of each."""
+        return together(
+            [
+                pad_text([caption[each.name] for caption in captions], each.max_tokens)
+                for each in self.text_encoders
+            ]
+        )
+
     def _starts(self) -> list[int]:
         """Return where each cache begins in all of them joined."""
         return [0, *itertools.accumulate(len(cache) for cache in self.caches[:-1])]
@@ -241,7 +326,7 @@ class LatentSource:
         """Refuse a cache that this recipe would make otherwise."""
         config = needed(recipe.cache, "cache", "training")
         pixels = needed(recipe.pixels, "pixels", "training")
-        name, identity = self.text_encoder.name, self.text_encoder.identity
+        made = cache.layer_specs if chosen_layers(recipe) else {}
         check_matches(
             cache,
             latent_spec(
@@ -251,8 +336,18 @@ class LatentSource:
                 information={},
             ),
             sizes=recipe.clips.sizes(pixels) if recipe.clips else [pixels.size],
-            text={name: text_spec(name, identity=identity, stored=config.stored)},
+            text={
+                each.name: text_spec(each.name, identity=each.identity, stored=config.stored)
+                for each in self.text_encoders
+            },
+            layers=expected_layers(recipe, self.autoencoder_fingerprint, made),
         )
+
+
+def only(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return the only tensor of a layer."""
+    (tensor,) = tensors.values()
+    return tensor
 
 
 def _moved(places: range, start: int) -> range:

@@ -38,8 +38,8 @@ class Payload:
 
     recipe: Recipe
     """The resolved recipe."""
-    run_id: str
-    """The run that rank 0 logs to."""
+    run_id: str | None
+    """The run that rank 0 logs to; None where nothing is trained."""
     parents: Mapping[str, str]
     """Run ids of what is trained on, by role."""
     extra: Mapping[str, Any]
@@ -194,7 +194,7 @@ def _replaced(recipe: Any, key: str, value: Any) -> Any:
 @contextlib.contextmanager
 def scribe(payload: Payload, context: WorkerContext) -> Iterator[Run | None]:
     """Open the run on rank 0, whose notes the driver stores; other ranks get None."""
-    if context.rank != 0:
+    if context.rank != 0 or payload.run_id is None:
         yield None
         return
     with relayed(payload.run_id, lambda note: context.report({"note": note})) as run:

@@ -7,7 +7,7 @@ arXiv 2204.02311, appendix B).
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jobs.latent_order import Size
 from jobs.latents import LatentBatch
+from video_models.transformer.costs import Costs
 from video_models.transformer.joint_config import AnyTransformerConfig
 from video_models.transformer.joint_costs import any_costs
 
@@ -32,6 +33,8 @@ class Meter:
         size: of the transformer.
         world: ranks that train.
         frozen: whether most weights are frozen: their gradients are then not computed.
+        image_tokens: tokens of an image encoder, of one clip.
+        time_per_token: whether each token has a time of its own.
         peak_tflops: what one device can do at most; None tells no utilisation.
     """
 
@@ -41,31 +44,48 @@ class Meter:
         *,
         world: int,
         frozen: bool = False,
+        image_tokens: int = 0,
+        time_per_token: bool = False,
         peak_tflops: float | None = None,
     ) -> None:
         self.world = world
         self._size, self._frozen, self._peak = size, frozen, peak_tflops
+        self._image_tokens, self._time_per_token = image_tokens, time_per_token
         self._known: dict[tuple[int, ...], dict[str, Tensor]] = {}
 
     def work(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Return clips, tokens and TFLOP of a batch."""
-        key = (*batch.mean.shape, batch.text.embeddings.shape[1])
+        B, _, T, H, W = batch.mean.shape
+        key = (B, T, H, W, *batch.text.lengths)
         if key not in self._known:
-            B, _, T, H, W, L = key
-            costs = any_costs(self._size, (T, H, W), batch=B, text_tokens=L)
+            costs = self._costs((T, H, W), batch=B, text_tokens=batch.text.lengths)
             forward, backward = costs.forward.total, costs.backward.total
             flop = forward + (min(forward, backward) if self._frozen else backward)
             counts = zip(WORK, (B, costs.tokens, flop / 1e12), strict=True)
             self._known[key] = {f"batch/{name}": torch.tensor(float(n)) for name, n in counts}
         return self._known[key]
 
-    def work_of(self, *, text_tokens: int) -> Callable[[Size], float]:
-        """Return what the operations of one clip are by the size of its latents."""
+    def work_of(self, *, text_tokens: Sequence[int]) -> Callable[[Size], float]:
+        """Return what the operations of one clip are by the size of its latents.
+
+        Args:
+            text_tokens: slots of a caption, of each text encoder.
+        """
 
         def work(size: Size) -> float:
-            return any_costs(self._size, size, text_tokens=text_tokens).training.total
+            return self._costs(size, batch=1, text_tokens=text_tokens).training.total
 
         return work
+
+    def _costs(self, size: Size, *, batch: int, text_tokens: Sequence[int]) -> Costs:
+        return any_costs(
+            self._size,
+            size,
+            batch=batch,
+            text_tokens=text_tokens,
+            image_tokens=self._image_tokens,
+            time_per_token=self._time_per_token,
+        )
 
     def rates(self, scalars: Mapping[str, float]) -> dict[str, float]:
         """Return rates of what was done, over the time of the steps and of waiting for batches.

@@ -1,91 +1,109 @@
-"""What a training step of a network keeps in memory, counted on tensors without numbers.
+"""What a training step of a transformer keeps in memory, counted on tensors without numbers.
 
-A transformer is counted with two numbers of blocks, from which all others follow, since each
-further block takes the same; so the largest takes no longer than the smallest. An autoencoder is
-counted as it is, without what judges it (discriminator, LPIPS).
+It is counted with a few numbers of blocks, from which all others follow, since each further block
+takes the same; so the largest takes no longer than the smallest.
 
-Legend: B clips, C latent channels, T H W latent frames, rows, columns, L text tokens.
+Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from jobs.autoencoder_config import AutoencoderSection
 from jobs.fine_tuning import choose_trained
 from jobs.latent_order import Size
+from jobs.plan_network import Network
 from jobs.pretrain_config import Trained
-from jobs.recipe import sized
-from video_models.autoencoder.config import AutoencoderConfig
-from video_models.autoencoder.model import Autoencoder
-from video_models.autoencoder.quantiser_config import TokenAutoencoderConfig
-from video_models.autoencoder.tokens import TokenAutoencoder
-from video_models.autoencoder.warm_start import AnyAutoencoder, freeze_all_but_decoder
 from video_models.diffusion.guidance import conditioned
 from video_models.objectives.denoising import flow_matching_loss
-from video_models.presets import AUTOENCODERS
 from video_models.text.batch import TextBatch
-from video_models.transformer.config import TransformerConfig
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import AnyTransformer, build_transformer
+from video_models.transformer.given import Given, told
+from video_models.transformer.joint_config import JointTransformerConfig
 from video_platform.training.blocks import prepare_blocks
 from video_platform.training.config import TrainingConfig
 from video_platform.training.memory import Held
 from video_platform.training.peak import backward_peak, cast_parameters, without_numbers
 
+FEWEST_BLOCKS = {"num_layers": 2, "num_single_layers": 3}
+"""Blocks of a kind from which on each further one adds the same. The worst moment is then in the
+last block, whatever single blocks and those before them take for themselves."""
+
 
 def held_by_transformer(
-    config: TransformerConfig,
+    network: Network,
     size: Size,
     training: TrainingConfig,
     *,
     batch: int,
-    text_tokens: int,
     train: Trained = "all",
     frozen: int = 0,
 ) -> Held:
     """Count what a micro-batch of a transformer takes.
 
     Args:
-        config: the transformer.
+        network: the transformer.
         size: of its latents.
         training: gives the precision, what is recomputed, and who shares a sample.
         batch: samples of a micro-batch.
-        text_tokens: slots of a caption.
         train: which parameters are trained.
         frozen: elements of other networks that are held beside it.
     """
 
-    def counted(latents: Size) -> Held:
-        shape = (batch, config.latent_channels, *latents)
-        return _extended(config, _deciding(training), shape, text_tokens, train)
+    def counted_with(latents: Size) -> Held:
+        return _extended(network, deciding(training), latents, batch, train)
 
-    held = counted(size)
+    held = counted_with(size)
     held = dataclasses.replace(held, frozen=held.frozen + frozen)
-    parts = training.sequence_parallel
-    if parts == 1:
+    few = (network.config.patch_size[0], *size[1:])
+    if training.sequence_parallel == 1 or few == size:
         return held
-    few = (config.patch_size[0], *size[1:])
-    tokens, fewer = (math.prod(each) // math.prod(config.patch_size) for each in (size, few))
-    if tokens == fewer:
-        return held
-    small = counted(few)
-    sent = 9 * batch * (tokens // parts) * config.dim * _dtype(training).itemsize
+    return _shared(network, training, {size: held, few: counted_with(few)}, batch)
 
-    def shared(name: str) -> int:
-        whole, part = getattr(held, name), getattr(small, name)
-        return int(part + (tokens / parts - fewer) * (whole - part) / (tokens - fewer)) + sent
 
-    return dataclasses.replace(
-        held, activations=shared("activations"), last_activations=shared("last_activations")
+def _shared(
+    network: Network, training: TrainingConfig, held: Mapping[Size, Held], batch: int
+) -> Held:
+    """Return what a rank takes of a sample that several share.
+
+    Args:
+        network: the transformer.
+        training: says how many share it.
+        held: what a whole sample takes, and one of few frames.
+        batch: samples of a micro-batch.
+    """
+    config, parts = network.config, training.sequence_parallel
+    (whole, part), (tokens, fewer) = (
+        [*held.values()],
+        [network.sequence(math.prod(size) // math.prod(config.patch_size)) for size in held],
     )
+    sent = 9 * batch * (tokens // parts) * config.dim * parameter_type(training).itemsize
+
+    def of_rank(name: str) -> int:
+        most, least = getattr(whole, name), getattr(part, name)
+        of_tokens = (tokens / parts - fewer) * (most - least) / (tokens - fewer)
+        return max(int(least + of_tokens), 0) + sent
+
+    names = ("activations", "last_activations")
+    return dataclasses.replace(whole, **{name: of_rank(name) for name in names})
 
 
-def _deciding(training: TrainingConfig) -> TrainingConfig:
+def trained_elements(network: Network, train: Trained) -> int:
+    """Return how many elements the trained parameters of a transformer have."""
+    if train == "all":
+        return network.parameters
+    with without_numbers():
+        model = build_transformer(network.config)
+        choose_trained(model, train)
+        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def deciding(training: TrainingConfig) -> TrainingConfig:
     """Return what of a training's knobs decides over activations; all others are alike."""
     return TrainingConfig(
         steps=1,
@@ -98,66 +116,104 @@ def _deciding(training: TrainingConfig) -> TrainingConfig:
     )
 
 
-def _dtype(training: TrainingConfig) -> torch.dtype:
+def parameter_type(training: TrainingConfig) -> torch.dtype:
     """Return the type of the parameters."""
     return torch.bfloat16 if training.precision == "bf16" else torch.float32
 
 
 @functools.lru_cache(maxsize=256)
 def _extended(
-    config: TransformerConfig,
-    how: TrainingConfig,
-    shape: tuple[int, ...],
-    text_tokens: int,
-    train: Trained,
+    network: Network, how: TrainingConfig, size: Size, batch: int, train: Trained
 ) -> Held:
     """Count a transformer of few blocks, and a few more, and go on to all of them."""
-    counted = functools.partial(
-        _count_transformer, how=how, shape=shape, text_tokens=text_tokens, train=train
-    )
-    period = math.lcm(how.checkpoint_every_block, 2 if config.attention != "full" else 1)
-    period = math.lcm(period, config.full_every or 1)
-    first = config.num_layers % period + (period if period > 1 else 2)
-    if isinstance(train, tuple) or config.num_layers <= first:  # patterns may name single blocks
-        return counted(config)
-    few, more = (
-        counted(dataclasses.replace(config, num_layers=layers))
-        for layers in (first, first + period)
-    )
-    further = (config.num_layers - first) / period
 
-    def extended(name: str) -> int:
-        return int(getattr(few, name) + further * (getattr(more, name) - getattr(few, name)))
+    def count(layers: Mapping[str, int]) -> Held:
+        config = dataclasses.replace(network.config, **layers)
+        fewer = dataclasses.replace(network, config=config)
+        return _count_transformer(fewer, how, (batch, *size), train)
 
-    blocks = more.trained - few.trained
-    one_less = few.activations if period > 1 else 2 * few.activations - more.activations
-    last = one_less - _dtype(how).itemsize * blocks // period
-    return Held(
-        trained=extended("trained"),
-        frozen=extended("frozen"),
-        activations=extended("activations"),
-        last_activations=max(last, 0),
-        largest=few.largest,
-    )
+    wanted = {field: getattr(network.config, field) for field in network.block_fields}
+    if isinstance(train, tuple):  # patterns may name single blocks
+        return count(wanted)
+    period = _period(network, how)
+    layers = {
+        field: min(number, number % period + period * math.ceil(FEWEST_BLOCKS[field] / period))
+        for field, number in wanted.items()
+    }
+    few = count(layers)
+    further = {}
+    for field, number in layers.items():
+        step = period if wanted[field] > number else -period
+        if number + step > 0:
+            other = count({**layers, field: number + step})
+            further[field] = _Further(few, other, step)
+    first = next(field for field, number in wanted.items() if number)
+    alone = {field: number * (field == first) for field, number in layers.items()}
+    if period == 1:
+        alone[first] = 1
+    held = _with_blocks(few, layers, wanted, further)
+    last = _with_blocks(few, layers, alone, further).activations
+    if first in further:  # the room of its own gradients is counted elsewhere
+        last -= int(parameter_type(how).itemsize * further[first].of("trained", 1))
+    return dataclasses.replace(held, last_activations=max(last, 0))
+
+
+def _period(network: Network, how: TrainingConfig) -> int:
+    """Return after how many blocks one is like the one before."""
+    config, period = network.config, how.checkpoint_every_block
+    if isinstance(config, JointTransformerConfig):
+        return period
+    return math.lcm(period, 2 if config.attention != "full" else 1, config.full_every or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Further:
+    """What further blocks of one kind add."""
+
+    few: Held
+    other: Held
+    """With so many blocks more, or fewer."""
+    step: int
+
+    def of(self, name: str, blocks: int) -> float:
+        """Return what so many blocks add to a figure."""
+        per_block = (getattr(self.other, name) - getattr(self.few, name)) / self.step
+        return float(blocks * per_block)
+
+
+def _with_blocks(
+    few: Held,
+    layers: Mapping[str, int],
+    wanted: Mapping[str, int],
+    further: Mapping[str, _Further],
+) -> Held:
+    """Go on from few blocks to others, or back.
+
+    Args:
+        few: what some blocks take.
+        layers: how many they are, by kind.
+        wanted: how many there should be.
+        further: what more of each kind add.
+    """
+    figures = {}
+    for name in ("trained", "frozen", "activations"):
+        added = (each.of(name, wanted[kind] - layers[kind]) for kind, each in further.items())
+        figures[name] = int(getattr(few, name) + sum(added))
+    return dataclasses.replace(few, **figures)
 
 
 def _count_transformer(
-    config: TransformerConfig,
-    *,
-    how: TrainingConfig,
-    shape: tuple[int, ...],
-    text_tokens: int,
-    train: Trained,
+    network: Network, how: TrainingConfig, shape: tuple[int, ...], train: Trained
 ) -> Held:
     with without_numbers():
-        model = VideoTransformer(config)
+        model = build_transformer(network.config)
         choose_trained(model, train)
-        cast_parameters(model, _dtype(how))
+        cast_parameters(model, parameter_type(how))
         prepare_blocks(model, how)
-        return _counted(model, lambda: _denoise(model, shape, text_tokens, how))
+        return counted(model, lambda: _denoise(model, network, shape, how))
 
 
-def _counted(model: nn.Module, loss: Callable[[], Tensor]) -> Held:
+def counted(model: nn.Module, loss: Callable[[], Tensor]) -> Held:
     """Count a network on tensors without numbers."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     peak = backward_peak(model, loss)
@@ -171,89 +227,56 @@ def _counted(model: nn.Module, loss: Callable[[], Tensor]) -> Held:
 
 
 def _denoise(
-    model: VideoTransformer, shape: tuple[int, ...], text_tokens: int, how: TrainingConfig
+    model: AnyTransformer, network: Network, shape: tuple[int, ...], how: TrainingConfig
 ) -> Tensor:
     """Draw a micro-batch as training is given it, and return its loss."""
-    B, dtype = shape[0], _dtype(how)
-    x0, noise = (torch.randn(shape) for _ in range(2))
-    text = TextBatch(
-        embeddings=torch.randn(B, text_tokens, model.config.text_dim).to(dtype),
-        mask=torch.ones(B, text_tokens, dtype=torch.bool),
+    (B, *size), dtype, config = shape, parameter_type(how), network.config
+    x0, noise = (torch.randn(B, config.latent_channels, *size) for _ in range(2))
+    under = conditioned(
+        told(model, _given(network, shape, dtype), patch=config.patch_size),
+        _text(network, B, dtype),
+        guidance=torch.ones(B) if config.guidance_embedding else None,
     )
-    network = conditioned(model, text)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=how.precision == "autocast"):
-            return network(x.to(dtype), t)
+            return under(x.to(dtype), t)
 
     return flow_matching_loss(velocity, x0, noise=noise, t=torch.rand(B)).mean()
 
 
-def held_by_autoencoder(
-    section: AutoencoderSection, size: Size, training: TrainingConfig, *, batch: int
-) -> Held:
-    """Count what a micro-batch of an autoencoder takes.
-
-    Args:
-        section: what is trained.
-        size: frames, height and width of a clip.
-        training: gives the precision, and whether blocks are recomputed.
-        batch: clips of a micro-batch.
-    """
-    return _count_autoencoder(section, size, batch, _deciding(training))
-
-
-@functools.lru_cache(maxsize=64)
-def _count_autoencoder(
-    section: AutoencoderSection, size: Size, batch: int, how: TrainingConfig
-) -> Held:
-    with without_numbers():
-        model = _autoencoder(section)
-        cast_parameters(model, _dtype(how))
-        prepare_blocks(model, how)
-        return _counted(model, lambda: _reconstruct(model, batch, size, _dtype(how)))
+def _given(network: Network, shape: tuple[int, ...], dtype: torch.dtype) -> Given:
+    """Draw what is given of clips."""
+    (B, T, *_), config = shape, network.config
+    parts: dict[str, Tensor] = {}
+    if config.condition_channels:
+        parts["condition"] = torch.randn(B, config.condition_channels, *shape[1:]).to(dtype)
+    if network.image_tokens:
+        width: Any = getattr(config, "image_dim", None)
+        parts["image"] = torch.randn(B, network.image_tokens, width).to(dtype)
+    if network.time_per_token:
+        parts["clean"] = torch.randn(B, config.latent_channels, *shape[1:]).to(dtype)
+        parts["known"] = torch.zeros(B, T, dtype=torch.bool)
+    return Given(**parts)
 
 
-@functools.lru_cache(maxsize=16)
-def work_of_autoencoder(section: AutoencoderSection, size: Size) -> tuple[int, int, int]:
-    """Count the operations of one clip: forward, backward, and of blocks that are recomputed."""
-    (ahead, back), (_, both) = (_flops(section, size, recompute) for recompute in (False, True))
-    return ahead, back, both - back
-
-
-def _flops(section: AutoencoderSection, size: Size, recompute: bool) -> tuple[int, int]:
-    """Count operations forward and backward."""
-    knobs = TrainingConfig(
-        steps=1, batch_size=1, micro_batch_size=1, activation_checkpointing=recompute
+def _text(network: Network, batch: int, dtype: torch.dtype) -> TextBatch:
+    """Draw captions as each text encoder reads them."""
+    config = network.config
+    sizes = [*zip(network.text_tokens, _widths(network), strict=True)]
+    if isinstance(config, JointTransformerConfig) and config.pooled_dim is not None:
+        sizes.append((1, config.pooled_dim))
+    first, *more = (
+        TextBatch(
+            embeddings=torch.randn(batch, tokens, width).to(dtype),
+            mask=torch.ones(batch, tokens, dtype=torch.bool),
+        )
+        for tokens, width in sizes
     )
-    with without_numbers():
-        model = _autoencoder(section)
-        prepare_blocks(model, knobs)
-        with FlopCounterMode(display=False) as forward:
-            loss = _reconstruct(model, 1, size, torch.float32)
-        with FlopCounterMode(display=False) as backward:
-            torch.autograd.backward(loss)
-    return forward.get_total_flops(), backward.get_total_flops()
+    return dataclasses.replace(first, more=tuple(more))
 
 
-def _autoencoder(section: AutoencoderSection) -> AnyAutoencoder:
-    size: AutoencoderConfig = sized(section, "config", AUTOENCODERS, "autoencoder")
-    model: AnyAutoencoder
-    if section.quantiser is None:
-        model = Autoencoder(size)
-    else:
-        model = TokenAutoencoder(TokenAutoencoderConfig(backbone=size, quantiser=section.quantiser))
-    if section.train == "decoder":
-        freeze_all_but_decoder(model)
-    return model.train()
-
-
-def _reconstruct(model: AnyAutoencoder, batch: int, size: Size, dtype: torch.dtype) -> Tensor:
-    """Draw clips, and return what their reconstruction loses."""
-    video = torch.randn(batch, 3, *size, dtype=dtype)
-    noise = None
-    if isinstance(model, Autoencoder):
-        noise = torch.randn(batch, *model.config.latent_shape(*size), dtype=dtype)
-    reconstruction, _ = model(video, noise)
-    loss: Tensor = (reconstruction - video).float().square().mean()
-    return loss
+def _widths(network: Network) -> tuple[int, ...]:
+    config = network.config
+    further = () if isinstance(config, JointTransformerConfig) else config.more_text_dims
+    return (config.text_dim, *further)

@@ -256,7 +256,7 @@ def _exchange_s(subject: Subject, training: TrainingConfig, load: Load, kind: Ki
     """Return the seconds in which devices that share a sample exchange tokens for heads."""
     parts = training.sequence_parallel
     element = 4 if training.precision == "fp32" else 2
-    mine = load.samples * subject.work(load.shape).tokens / parts * subject.width * element
+    mine = load.samples * subject.work(load.shape).sequence / parts * subject.width * element
     wire = kind.link_gb_per_s if parts <= kind.devices else kind.network_gb_per_s
     # Queries, keys, values and the answer, forward and backward.
     sent = 2 * 4 * mine * (parts - 1) / parts * subject.layers * load.micro_batches

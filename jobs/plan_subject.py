@@ -9,15 +9,14 @@ import math
 from collections.abc import Callable, Iterator
 
 from jobs.latent_order import Size, size_of
-from jobs.plan_activations import held_by_autoencoder, held_by_transformer, work_of_autoencoder
+from jobs.plan_activations import held_by_transformer, trained_elements
+from jobs.plan_autoencoder import held_by_autoencoder, work_of_autoencoder
+from jobs.plan_network import Network, network_of
 from jobs.pretrain_config import Trained
 from jobs.recipe import Recipe, needed, sized
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.distillation.methods import METHODS
-from video_models.presets import AUTOENCODERS, JOINT_TRANSFORMERS, TRANSFORMERS
-from video_models.text.encoder import DEFAULT_WORD_DIM
-from video_models.transformer.config import TransformerConfig
-from video_models.transformer.costs import parameter_count, transformer_costs
+from video_models.presets import AUTOENCODERS
 from video_platform.errors import CacheError, ConfigError, StorageError
 from video_platform.training.config import TrainingConfig
 from video_platform.training.memory import Held
@@ -43,7 +42,9 @@ class ShapeWork:
     """Operations for one sample of a shape."""
 
     tokens: int
-    """Tokens in the network."""
+    """Tokens of the latents."""
+    sequence: int
+    """Tokens that attend to each other: in a joint transformer those of the text besides."""
     forward: int
     backward: int
     recomputed: int
@@ -116,22 +117,6 @@ def latent_shapes(recipe: Recipe, autoencoder: AutoencoderConfig) -> tuple[Shape
         raise ConfigError(f"pixels: {error}") from None
 
 
-def transformer_config(recipe: Recipe, autoencoder: AutoencoderConfig) -> TransformerConfig:
-    """Return the transformer that will be trained; a preset's ends follow the recipe."""
-    if recipe.model.joint_transformer or recipe.model.preset in JOINT_TRANSFORMERS:
-        raise ConfigError("a joint transformer is not planned; plan one of TRANSFORMERS' presets")
-    if recipe.model.transformer is not None:
-        return recipe.model.transformer
-    size: TransformerConfig = sized(recipe.model, "transformer", TRANSFORMERS, "model")
-    text = recipe.model_text
-    words = DEFAULT_WORD_DIM if text.dim is None else text.dim
-    return dataclasses.replace(
-        size,
-        latent_channels=autoencoder.latent_channels,
-        text_dim=words if text.kind == "words" else size.text_dim,
-    )
-
-
 def autoencoder_config(recipe: Recipe) -> AutoencoderConfig:
     """Return the size of the recipe's autoencoder, read from its folder where it is there."""
     from video_models.autoencoder.model import Autoencoder
@@ -147,11 +132,49 @@ def autoencoder_config(recipe: Recipe) -> AutoencoderConfig:
     return size
 
 
-def _pretraining(recipe: Recipe) -> Iterator[Subject]:
-    if recipe.pretrain is not None:
-        yield _of_transformer(
-            recipe, "pretrain", recipe.pretrain.training, train=recipe.pretrain.train
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Lesson:
+    """A transformer as it is trained, and frozen ones of its size that are asked beside it."""
+
+    network: Network
+    train: Trained = "all"
+    """Which of its parameters."""
+    frozen: int = 0
+    """How many others are held beside it."""
+    calls: float = 0
+    """Forward passes of those for one sample."""
+
+    def held(self, shape: Shape, knobs: TrainingConfig, batch: int) -> Held:
+        """Return the memory of a micro-batch."""
+        return held_by_transformer(
+            self.network,
+            shape.size,
+            knobs,
+            batch=batch,
+            train=self.train,
+            frozen=self.frozen * self.network.parameters,
         )
+
+    def work(self, shape: Shape) -> ShapeWork:
+        """Return the operations for one sample."""
+        costs = self.network.costs(shape.size)
+        forward, backward = costs.forward.total, costs.backward.total
+        return ShapeWork(
+            tokens=costs.tokens,
+            sequence=self.network.sequence(costs.tokens),
+            forward=forward,
+            backward=backward if self.train == "all" else min(forward, backward),
+            recomputed=costs.recomputed.total,
+            other=self.calls * forward,
+        )
+
+
+def _pretraining(recipe: Recipe) -> Iterator[Subject]:
+    section = recipe.pretrain
+    if section is not None:
+        network, shapes = _planned(recipe)
+        lesson = _Lesson(network=network, train=section.train)
+        yield _subject("pretrain", section.training, lesson, shapes)
 
 
 def _distillation(recipe: Recipe) -> Iterator[Subject]:
@@ -161,79 +184,42 @@ def _distillation(recipe: Recipe) -> Iterator[Subject]:
     for name in ("guidance", "progressive"):
         training: TrainingConfig | None = getattr(section, name, None)
         if training is not None:
+            network, shapes = _planned(recipe)
             method = METHODS[name]
             calls = method.teacher_calls * (1 + method.doubled_by_guidance) + method.other_calls
-            yield _of_transformer(
-                recipe,
-                f"distill {name}",
-                training,
-                frozen=len(method.frozen),
-                calls=calls,
-                stages=len(section.steps) if name == "progressive" else 1,
-            )
+            lesson = _Lesson(network=network, frozen=len(method.frozen), calls=calls)
+            stages = len(section.steps) if name == "progressive" else 1
+            yield _subject(f"distill {name}", training, lesson, shapes, stages=stages)
 
 
-def _of_transformer(
-    recipe: Recipe,
+def _planned(recipe: Recipe) -> tuple[Network, tuple[Shape, ...]]:
+    """Return a recipe's transformer, and the shapes of the clips that it learns from."""
+    autoencoder = autoencoder_config(recipe)
+    return network_of(recipe, autoencoder), latent_shapes(recipe, autoencoder)
+
+
+def _subject(
     title: str,
     training: TrainingConfig,
+    lesson: _Lesson,
+    shapes: tuple[Shape, ...],
     *,
-    train: Trained = "all",
-    frozen: int = 0,
-    calls: float = 0,
     stages: int = 1,
 ) -> Subject:
-    """Describe a run that trains a transformer.
-
-    Args:
-        recipe: what it belongs to.
-        title: what the run is called.
-        training: its knobs.
-        train: which parameters are trained.
-        frozen: networks of its size that are held beside it.
-        calls: forward passes of those for one sample.
-        stages: how often it is run, one after the other.
-    """
-    autoencoder = autoencoder_config(recipe)
-    config = transformer_config(recipe, autoencoder)
-    text_tokens = recipe.model_text.max_tokens
-    shapes = latent_shapes(recipe, autoencoder)
-    parameters = parameter_count(config)
-
-    def held(shape: Shape, knobs: TrainingConfig, batch: int) -> Held:
-        return held_by_transformer(
-            config,
-            shape.size,
-            knobs,
-            batch=batch,
-            text_tokens=text_tokens,
-            train=train,
-            frozen=frozen * parameters,
-        )
-
-    def work(shape: Shape) -> ShapeWork:
-        costs = transformer_costs(config, shape.size, text_tokens=text_tokens)
-        forward, backward = costs.forward.total, costs.backward.total
-        return ShapeWork(
-            tokens=costs.tokens,
-            forward=forward,
-            backward=backward if train == "all" else min(forward, backward),
-            recomputed=costs.recomputed.total,
-            other=calls * forward,
-        )
-
+    """Describe a run that trains a transformer; `stages` runs, one after the other."""
+    network = lesson.network
     return Subject(
         title=title,
         training=training,
         steps=stages * training.steps,
-        parameters=parameters,
-        trained=held(shapes[0], training, 1).trained,
-        heads=config.num_heads,
-        width=config.dim,
-        layers=config.num_layers,
+        parameters=network.parameters,
+        trained=trained_elements(network, lesson.train),
+        heads=network.config.num_heads,
+        width=network.config.dim,
+        layers=network.layers,
         shapes=shapes,
-        work=work,
-        held=held,
+        work=lesson.work,
+        held=lesson.held,
     )
 
 
@@ -250,7 +236,11 @@ def _autoencoder(recipe: Recipe) -> Iterator[Subject]:
     def work(shape: Shape) -> ShapeWork:
         forward, backward, recomputed = work_of_autoencoder(section, shape.size)
         return ShapeWork(
-            tokens=shape.positions, forward=forward, backward=backward, recomputed=recomputed
+            tokens=shape.positions,
+            sequence=shape.positions,
+            forward=forward,
+            backward=backward,
+            recomputed=recomputed,
         )
 
     one = held(shape, section.training, 1)

@@ -36,18 +36,32 @@ class FidelityConfig:
 
 NEEDS = {"path": ("codes", "image"), "method": ("control",), "suffix": ("mask",)}
 """Which kinds of layers need a field; the others have none."""
+TAKES = {"path": ("given",)}
+"""Which kinds of layers may do without a field that others need."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerConfig:
     """One further layer: something that is stored of every clip, beside its latents."""
 
-    kind: Literal["codes", "control", "image", "mask"]
+    kind: Literal["codes", "control", "given", "image", "mask"]
     """`codes`: tokens of a quantised autoencoder. `control`: a map computed from the frames.
-    `image`: the embedding of the first frame. `mask`: what a file beside the video marks."""
+    `given`: latents of the clip with all frames blank but some that image to video is given.
+    `image`: the embedding of the first or last frame. `mask`: what a file beside the video
+    marks."""
 
     path: str | None = None
-    """A folder: of `codes` the token autoencoder, of `image` a CLIP model with a vision part."""
+    """A folder: of `codes` the token autoencoder, of `image` a CLIP model with a vision part; of
+    `given` the autoencoder, None being the recipe's, which training on it needs."""
+
+    first: int = 1
+    """How many frames at the clip's beginning a `given` layer shows."""
+
+    last: int = 0
+    """How many frames at its end: 1 for first and last frame to video."""
+
+    frame: Literal["first", "last"] = "first"
+    """Which frame of the clip an `image` layer embeds."""
 
     method: Literal["edges", "gray"] | None = None
     """What a `control` layer holds, by name in `video_platform.video.control.METHODS`."""
@@ -68,12 +82,21 @@ class LayerConfig:
             value = getattr(self, name)
             if self.kind in kinds and value is None:
                 raise ValueError(f"a {self.kind} layer needs {name}")
-            if self.kind not in kinds and value is not None:
+            if self.kind not in (*kinds, *TAKES.get(name, ())) and value is not None:
                 raise ValueError(f"{name} is {value!r}; a {self.kind} layer has none")
         if self.factor < 1 or (self.factor > 1 and self.kind != "control"):
             raise ValueError(f"factor is {self.factor!r}; 1 or, of control, more")
         if self.output != "tokens" and self.kind != "image":
             raise ValueError(f"output is {self.output!r}; a {self.kind} layer has no choice")
+        if self.frame != "first" and self.kind != "image":
+            raise ValueError(f"frame is {self.frame!r}; a {self.kind} layer has no choice")
+        if self.kind != "given" and (self.first, self.last) != (1, 0):
+            raise ValueError(f"first and last belong to a given layer; this is a {self.kind} layer")
+        if self.first < 0 or self.last < 0 or not self.first + self.last:
+            raise ValueError(
+                f"first is {self.first!r} and last {self.last!r}; a given layer shows at least one "
+                "frame"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ whole or in parts:
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from jobs import curves, samples
 from jobs.denoising import DenoisingStep
 from jobs.fine_tuning import base_of, base_run, begun, finished
+from jobs.given import check_image_encoders
 from jobs.history import History
 from jobs.latent_order import Part
 from jobs.latents import LatentSource
@@ -25,7 +27,7 @@ from jobs.launch import Payload, TrainingJob, launch, made_by, platform, reporte
 from jobs.meter import Meter, measured_tflops, memory
 from jobs.pretrain_config import PretrainSection
 from jobs.recipe import Recipe, needed, transformer_size
-from jobs.samples import Samples
+from jobs.samples import Samples, Subjects
 from jobs.trace import Traced
 from jobs.trained_model import model_card, model_tags, save_model
 from jobs.validation import Validation
@@ -52,6 +54,7 @@ def run(recipe: Recipe) -> None:
         transformer_size(recipe.model)
     with platform(recipe) as tracker:
         source = LatentSource(recipe)
+        check_image_encoders(recipe, source.image_identities)
         parents = made_by(tracker, **source.snapshots, autoencoder=source.autoencoder_fingerprint)
         if base is not None:
             parents["base"] = base_run(tracker, base)
@@ -81,19 +84,20 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     if config.sequence_parallel > 1:
         network.placement = open_sequence(config.sequence_parallel)
     held_out, trained = source.split(section.held_out, seed=config.seed)
-    meter = open_meter(engine, network.config, section, context)
+    meter = open_meter(engine, network.config, section, source, context)
     history = History()
     step = DenoisingStep(
         engine=engine, source=source, section=section, meter=meter, history=history
     )
     with scribe(payload, context) as run:
-        work = meter.work_of(text_tokens=source.text_encoder.max_tokens)
+        work = meter.work_of(text_tokens=source.empty_text.lengths)
+        sampled = open_samples(step, held_out, payload=payload, run=run, context=context)
         outcome = train(
             Traced(step, section.observe.trace, run),
             source.loader(trained, config, context, work=work, packs=True),
             config,
             checkpoints=open_checkpoints(payload, network.config),
-            hooks=open_hooks(step, held_out, payload=payload, run=run, context=context),
+            hooks=open_hooks(step, held_out, sampled, context),
             report=observed(reporter(run, context), meter, history),
             should_stop=context.should_stop,
             attempt=context.attempt,
@@ -101,7 +105,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
         weights = engine.gather("ema", keep=context.rank == 0)
         if run is None or not outcome.finished:
             return {"finished": outcome.finished}
-        pictures = samples.pictures(history, section.sample_prompts) | curves.pictures(history)
+        pictures = samples.pictures(history, sampled.labels) | curves.pictures(history)
         for name, picture in pictures.items():
             run.image(picture, name)
     folder = write_model(payload, source, weights)
@@ -109,30 +113,17 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
 
 
 def open_hooks(
-    step: DenoisingStep,
-    held_out: Sequence[Part],
-    *,
-    payload: Payload,
-    run: Run | None,
-    context: WorkerContext,
+    step: DenoisingStep, held_out: Sequence[Part], sampled: Samples, context: WorkerContext
 ) -> list[Hook]:
     """Open what is done between steps: memory, held-out loss, samples."""
-    config, alive = step.section.training, context.attempt.alive
+    config = step.section.training
     validation = Validation(
         step.engine,
         step.source,
         held_out,
         most=step.section.observe.validation_clips,
-        alive=alive,
-    )
-    sampled = Samples(
-        step.engine,
-        step.source,
-        model_card(payload, step.source),
-        prompts=step.section.sample_prompts,
-        history=step.history,
-        run=run,
-        alive=alive,
+        guidance=step.section.guidance,
+        alive=context.attempt.alive,
     )
     return [
         Hook(every=config.log_every, run=lambda done: memory(step.engine.device)),
@@ -141,15 +132,46 @@ def open_hooks(
     ]
 
 
+def open_samples(
+    step: DenoisingStep,
+    held_out: Sequence[Part],
+    *,
+    payload: Payload,
+    run: Run | None,
+    context: WorkerContext,
+) -> Samples:
+    """Open what samples prompts and held-out clips."""
+    section, source = step.section, step.source
+    return Samples(
+        step.engine,
+        source,
+        model_card(payload, source),
+        subjects=Subjects(
+            prompts=section.sample_prompts,
+            clips=[*chain(*source.fixed_clips(held_out, most=section.sample_clips))],
+        ),
+        history=step.history,
+        run=run,
+        alive=context.attempt.alive,
+    )
+
+
 def open_meter(
-    engine: Engine, size: AnyTransformerConfig, section: PretrainSection, context: WorkerContext
+    engine: Engine,
+    size: AnyTransformerConfig,
+    section: PretrainSection,
+    source: LatentSource,
+    context: WorkerContext,
 ) -> Meter:
     """Open the meter of a run; measures the device where a recipe says so."""
     peak = section.observe.peak_tflops
+    images, given = source.image_tokens, section.given
     return Meter(
         size,
         world=context.world,
         frozen=section.train != "all",
+        image_tokens=images[0] if images else 0,
+        time_per_token=given is not None and not given.beside,
         peak_tflops=measured_tflops(engine.device, engine.dtype) if peak == "measured" else peak,
     )
 
@@ -165,7 +187,34 @@ def open_checkpoints(payload: Payload, size: AnyTransformerConfig) -> checkpoint
         recipe.checkpoints_url("pretrain"),
         run_fingerprint=checkpoint.fingerprint(identity),
         keep=section.training.keep_checkpoints,
+        keep_every=section.training.keep_every,
     )
+
+
+def export(recipe: Recipe, *, kind: str, step: int | None) -> int:
+    """Write the model folder as it would be if the run ended at a checkpoint.
+
+    Args:
+        recipe: its `model.out` is written.
+        kind: which weights; see `Checkpoints.weights`.
+        step: of which checkpoint; None for the newest.
+
+    Returns:
+        The step.
+    """
+    source, base = LatentSource(recipe), base_of(needed(recipe.pretrain, "pretrain", "export"))
+    payload = Payload(
+        recipe=recipe,
+        run_id=None,
+        parents={},
+        extra={"base": base.fingerprint if base else None},
+        worker=train_on_rank,
+        folders={},
+    )
+    store = open_checkpoints(payload, begun(recipe, source).config)
+    step, weights = store.weights("transformer", kind, step=step)
+    write_model(payload, source, weights)
+    return step
 
 
 def observed(report: Report, meter: Meter, history: History) -> Report:

@@ -47,6 +47,69 @@ Trained = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenFrames:
+    """Frames that a clip may be given, and how often it is."""
+
+    layer: str | None = None
+    """The layer of kind `given` whose latents stand beside the noisy ones under a mask, for models
+    with `condition_channels`; its frames are given. None keeps `first` frames clean in the noisy
+    clip, at time 0, for models without."""
+
+    first: int = 1
+    """How many frames are given where there is no layer: 1, or 1 and whole latent frames."""
+
+    chance: float = 1.0
+    """Share of the clips that are given these frames."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not 0 < self.chance <= 1:
+            raise ValueError(f"chance = {self.chance!r}; it must be in (0, 1]")
+        if self.first < 1 or (self.layer is not None and self.first != 1):
+            raise ValueError(
+                f"first is {self.first!r}; at least 1, and left out with a layer, which has its own"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenConfig:
+    """What is given of clips: image to video, first and last frame to video, continuation."""
+
+    ways: tuple[GivenFrames, ...]
+    """Each clip takes one of them at most, by chance; where the chances leave something over,
+    nothing is given, as in text to video. A picture, which has nothing beyond, is given nothing."""
+
+    image: tuple[str, ...] = ()
+    """Layers of kind `image` whose tokens the model attends to, one after the other, for models
+    with `image_dim`; zeros where a clip is not given that frame."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of all layers that are read."""
+        return (*(way.layer for way in self.ways if way.layer is not None), *self.image)
+
+    @property
+    def required(self) -> bool:
+        """Whether every clip is given something, so that a model knows nothing else."""
+        return sum(way.chance for way in self.ways) > 1 - 1e-9
+
+    @property
+    def beside(self) -> bool:
+        """Whether given frames stand beside the noisy latents, and not in them."""
+        return self.ways[0].layer is not None
+
+    def __post_init__(self) -> None:
+        """Check that the ways go together."""
+        total = sum(way.chance for way in self.ways)
+        if not self.ways or total > 1 + 1e-9:
+            raise ValueError(
+                f"ways have chances of {total:g} in all; give at least one, and at most 1 together"
+            )
+        if len({way.layer is None for way in self.ways}) > 1:
+            raise ValueError("either all ways name a layer or none: a model knows one kind alone")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TraceConfig:
     """Steps of which a profile is written, to be opened in a trace viewer such as Perfetto."""
 
@@ -122,11 +185,21 @@ class PretrainSection:
     caption_dropout: float = 0.1
     """Share of samples trained without their caption, for classifier-free guidance."""
 
+    given: GivenConfig | None = None
+    """Frames of the clip that the model is given, as in image to video; None for text alone."""
+
+    guidance: float | None = None
+    """The guidance scale that a model with `guidance_embedding` is told; None for models without.
+    Clips as they are have 1; what was distilled to take a scale is fine-tuned at one of those."""
+
     held_out: float = 0.02
     """Share of the cached clips that are kept for the held-out loss, never trained on."""
 
     sample_prompts: tuple[str, ...] = ()
     """Prompts that are sampled during training, every `training.sample_every` steps."""
+
+    sample_clips: int = 0
+    """Held-out clips whose captions are sampled besides, from what is given of them."""
 
     observe: ObserveConfig = ObserveConfig()
     """What is told of the run."""
@@ -140,6 +213,13 @@ class PretrainSection:
             raise ValueError(
                 f"train = {self.train!r} leaves weights as they are and needs start_from, a model "
                 "whose weights they are; or set train to all"
+            )
+        if self.sample_clips < 0:
+            raise ValueError(f"sample_clips = {self.sample_clips!r}; it is not below 0")
+        if self.given is not None and self.given.required and self.sample_prompts:
+            raise ValueError(
+                "sample_prompts have no frame to begin with, and every clip is given one; use "
+                "sample_clips, or lower the chances of given.ways"
             )
         if self.train == ():
             raise ValueError("train is an empty list, so that nothing is trained; name parameters")

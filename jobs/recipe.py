@@ -59,8 +59,9 @@ class ModelSection:
     joint_transformer: JointTransformerConfig | None = None
     """The same for one in which video and text attend to each other, as in HunyuanVideo."""
 
-    text: str | None = None
-    """Name of the text encoder that it is conditioned on; None is the first of `text`."""
+    text: str | tuple[str, ...] | None = None
+    """Name of the text encoder that it is conditioned on, or a list of several whose embeddings it
+    takes in that order; None is the first of `text`."""
 
     sampling: SamplingConfig = SamplingConfig()
     """Sampler, steps and guidance scale that are stored in the model folder."""
@@ -132,9 +133,11 @@ class Recipe:
         if self.image_share is not None and not 0 <= self.image_share <= 1:
             raise ValueError(f"image_share = {self.image_share!r}; it must be in [0, 1]")
         _check_names([each.layer for each in self.text_encoders], self.layers)
-        if self.model.text is not None and self.model.text not in self.texts:
+        names = self.model_text_names
+        if not names or {*names} - {*self.texts} or len({*names}) < len(names):
             raise ValueError(
-                f"model.text is {self.model.text!r}; text has {', '.join(self.texts) or 'none'}"
+                f"model.text is {self.model.text!r}; text has {', '.join(self.texts) or 'none'}, "
+                "of which it names one or several, none of them twice"
             )
         for name in ("source", "cache"):
             section = getattr(self, name)
@@ -156,9 +159,22 @@ class Recipe:
         return {each.layer: each for each in self.text_encoders}
 
     @property
+    def model_text_names(self) -> tuple[str, ...]:
+        """The names of the text encoders that the model is conditioned on, in its order."""
+        named = self.model.text
+        if named is None:
+            return (self.text_encoders[0].layer,)
+        return named if isinstance(named, tuple) else (named,)
+
+    @property
+    def model_texts(self) -> tuple[TextConfig, ...]:
+        """The text encoders that the model is conditioned on, in its order."""
+        return tuple(self.texts[name] for name in self.model_text_names)
+
+    @property
     def model_text(self) -> TextConfig:
-        """The text encoder that the model is conditioned on."""
-        return self.texts[self.model.text] if self.model.text else self.text_encoders[0]
+        """The first of them."""
+        return self.model_texts[0]
 
     @property
     def folder(self) -> Path:

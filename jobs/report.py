@@ -5,52 +5,43 @@ sent anywhere and opened without a network.
 """
 
 import base64
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.evaluation_bench import TRAINED, WITHHELD
-from jobs.evaluation_results import ALL, EvaluationResult, JudgedClip, Measure, StudentVerdict, find
+from jobs.evaluation_records import JudgedClip, Measure, find
+from jobs.evaluation_results import EvaluationResult
+from jobs.evaluation_statistics import StudentVerdict
+from jobs.null_control_results import by_contender
+from jobs.report_cells import Bar, bar
+from jobs.report_tables import (
+    difference_tables,
+    is_failure,
+    looks_table,
+    overview,
+    rate_tables,
+    splits_of,
+    title_of,
+    tone_of,
+)
+from video_models.metrics.intervals import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
-SPLITS = {
-    TRAINED: "Trained combinations",
-    WITHHELD: "Withheld combinations",
-    ALL: "All prompts",
-}
-"""Splits in the order of the report, and what it calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A share as a bar with its interval, in per cent of the bar's length."""
-
-    value: float
-    """Where the bar ends."""
-    low: float
-    """Where the interval begins."""
-    high: float
-    """Where it ends."""
-    text: str
-    """The number as it is written."""
-    bounds: str
-    """The bounds as they are written."""
-    clips: int
-    """On how many clips it stands."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Shown:
     """One prompt with the clips of every contender."""
 
     prompt: str
     """What was asked."""
     split: str
-    """A key of `SPLITS`."""
+    """Which prompts it is one of."""
     seed: int
     """The seed that all clips of the row share."""
     clips: tuple[tuple[JudgedClip, str], ...]
@@ -75,70 +66,44 @@ def render_report(result: EvaluationResult, *, shown: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    splits = [split for split in SPLITS if any(clip.split == split for clip in result.clips)]
-    attributes = list(result.clips[0].marks) if result.clips else []
+    tables = rate_tables(result)
     return environment.get_template("evaluation.html.j2").render(
         result=result,
-        split_names=SPLITS,
-        splits=splits,
-        attributes=attributes,
-        cell=lambda contender, split, name: bar(
-            find(result.rates, contender=contender, name=name, split=split)
-        ),
-        ceiling=lambda contender, name: bar(
-            find(result.reconstructions, contender=contender, name=name, split="references")
-        ),
-        duels=list(dict.fromkeys((m.contender, m.against) for m in result.differences)),
-        duel=lambda student, teacher, split, name: difference_bar(
-            find(result.differences, contender=student, name=name, split=split, against=teacher)
-        ),
+        title_of=title_of,
+        splits=splits_of(result),
+        overview=overview(result),
+        rate_tables=tables,
+        bound=[table for table in tables if "binding" in table.columns],
+        difference_tables=difference_tables(result),
+        looks=looks_table(result),
+        controlled=by_contender(result.controls),
+        is_failure=is_failure,
+        tone_of=functools.partial(tone_of, result),
+        share=functools.partial(share, result),
         reach=_reach(result.differences),
-        repeaters=list(dict.fromkeys(m.contender for m in result.reconstructions)),
+        quality=quality_bars(result),
         rows=rows(result, shown=shown),
-        counts={
-            split: len({clip.question for clip in result.clips if clip.split == split})
-            for split in splits
-        },
+        picture=lambda file: data_uri(result.folder / file, "image/png"),
         seeds=_seeds(result.clips),
     )
 
 
-def bar(measure: Measure | None) -> Bar | None:
-    """Return a measure as a bar: rates in per cent, others as they are."""
-    if measure is None:
-        return None
-    i = measure.interval
-    if measure.name in ("psnr", "ssim"):
-        digits, unit, full = (1, " dB", 50.0) if measure.name == "psnr" else (3, "", 1.0)
-        text = f"{i.value:.{digits}f}{unit}"
-        bounds = f"{i.low:.{digits}f} to {i.high:.{digits}f}"
-    else:
-        full, text = 1.0, f"{100 * i.value:.0f}%"
-        bounds = f"{100 * i.low:.0f} to {100 * i.high:.0f}"
-    value, low, high = (min(100.0, max(0.0, 100 * x / full)) for x in (i.value, i.low, i.high))
-    return Bar(value=value, low=low, high=high, text=text, bounds=bounds, clips=measure.clips)
+def share(result: EvaluationResult, interval: Interval, name: str = "share") -> Bar | None:
+    """Return an interval as a bar."""
+    clips = len(result.clips)
+    return bar(Measure(contender="", split="", name=name, clips=clips, interval=interval))
 
 
-def difference_bar(measure: Measure | None) -> Bar | None:
-    """Return a difference of rates in percentage points, signed."""
-    if measure is None:
-        return None
-    value, low, high = (100 * x for x in vars(measure.interval).values())
-    return Bar(
-        value=value,
-        low=low,
-        high=high,
-        text=_signed(value),
-        bounds=f"{_signed(low)} to {_signed(high)}",
-        clips=measure.clips,
-    )
+def quality_bars(result: EvaluationResult) -> dict[str, dict[str, Bar | None]]:
+    """Return PSNR and SSIM of every autoencoder."""
+    measured = [m for m in result.reconstructions if m.name in ("psnr", "ssim")]
+    found: dict[str, dict[str, Bar | None]] = {}
+    for measure in measured:
+        found.setdefault(measure.contender, {})[measure.name] = bar(measure)
+    return found
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.0f}".replace("-", "\N{MINUS SIGN}") if abs(points) >= 0.5 else "0"
-
-
-def rows(result: EvaluationResult, *, shown: int) -> list[Row]:
+def rows(result: EvaluationResult, *, shown: int) -> list[Shown]:
     """Choose prompts, the same number of every split and evenly spread, with their first clips."""
     by_question: dict[int, list[JudgedClip]] = {}
     for clip in result.clips:
@@ -152,10 +117,10 @@ def rows(result: EvaluationResult, *, shown: int) -> list[Row]:
     return [_row(by_question[question], result.folder) for question in chosen]
 
 
-def _row(clips: Sequence[JudgedClip], folder: Path) -> Row:
+def _row(clips: Sequence[JudgedClip], folder: Path) -> Shown:
     first = clips[0]
     chosen = [clip for clip in clips if clip.seed == first.seed]
-    return Row(
+    return Shown(
         prompt=first.prompt,
         split=first.split,
         seed=first.seed,
@@ -163,9 +128,9 @@ def _row(clips: Sequence[JudgedClip], folder: Path) -> Row:
     )
 
 
-def data_uri(path: Path) -> str:
-    """Return an mp4 file as a URI that holds it."""
-    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def data_uri(path: Path, kind: str = "video/mp4") -> str:
+    """Return a file as a URI that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _reach(differences: Sequence[Measure]) -> float:
@@ -187,7 +152,7 @@ def results_table(result: EvaluationResult) -> "Table":
     table = Table("prompts", "attribute", title=title, title_justify="left")
     for contender in result.contenders:
         table.add_column(contender.name, justify="right")
-    for split in SPLITS:
+    for split in splits_of(result):
         names = dict.fromkeys(m.name for m in result.rates if m.split == split)
         for name in names:
             bars = (
@@ -208,6 +173,15 @@ def verdict_lines(each: StudentVerdict) -> str:
     return f"[red]{each.student} fails[/red] against {each.teacher}\n{reasons}"
 
 
+def gap_line(gap: Measure) -> str:
+    """Return what a terminal says of the gap that a student closes."""
+    value, low, high = (f"{100 * x:.0f}" for x in vars(gap.interval).values())
+    return (
+        f"{gap.contender} closes {value}% of the gap of {gap.against} "
+        f"[dim]({low} to {high})[/dim], {gap.split} prompts"
+    )
+
+
 def show(result: EvaluationResult) -> None:
     """Print the table and where everything is."""
     from rich.console import Console
@@ -215,6 +189,10 @@ def show(result: EvaluationResult) -> None:
     console = Console()
     if result.rates:
         console.print(results_table(result))
-    for each in result.verdicts:
-        console.print(verdict_lines(each), highlight=False)
+    for verdict in result.verdicts:
+        console.print(verdict_lines(verdict), highlight=False)
+    for gap in result.gaps:
+        console.print(gap_line(gap), highlight=False)
+    for each in by_contender(result.controls):
+        console.print(f"{each.name}: {each.statement}", highlight=False)
     console.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)

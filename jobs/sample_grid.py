@@ -47,11 +47,12 @@ class SampleGrid:
         """Return the columns, as JSON."""
         return {str(step): strips for step, strips in sorted(self._columns.items())}
 
-    def draw(self, prompts: Sequence[str]) -> bytes:
+    def draw(self, prompts: Sequence[str], names: Mapping[int, str] | None = None) -> bytes:
         """Return the picture as a PNG.
 
         Args:
             prompts: what each row shows.
+            names: of columns that are no training step, by the number that they were added under.
         """
         columns = {
             step: [_unpacked(strip) for strip in strips]
@@ -72,7 +73,8 @@ class SampleGrid:
             pen.text((MARGIN, line + pitch * number), prompt, fill="black", font=font)
         for column, (step, strips) in enumerate(columns.items()):
             left = MARGIN + width * column
-            pen.text((left, MARGIN // 2), f"step {step}", fill="dimgray", font=font)
+            title = (names or {}).get(step, f"step {step}")
+            pen.text((left, MARGIN // 2), title, fill="dimgray", font=font)
             for number, strip in enumerate(strips):
                 sheet.paste(strip, (left, line + pitch * number + LABEL_SIZE + MARGIN))
         buffer = io.BytesIO()

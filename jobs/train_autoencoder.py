@@ -8,6 +8,7 @@ Stages that differ in size or loss are runs of their own, each starting from the
     vdp train-autoencoder RECIPE autoencoder.start_from=IMAGES autoencoder.image_share=0.25
 """
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -197,7 +198,7 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
             step,
             Loader(clips, order, stack, place=place, config=one_reader),
             config,
-            checkpoints=_checkpoints(recipe, source=source_fingerprint(records)),
+            checkpoints=open_checkpoints(recipe, source=source_fingerprint(records)),
             hooks=[Hook(every=config.validate_every, run=validation)],
             report=reporter(run, context),
             should_stop=context.should_stop,
@@ -206,11 +207,34 @@ def train_on_rank(payload: Payload, context: WorkerContext) -> dict[str, Any]:
         weights = step.engine.ema_parameters()
         tags = {"vdp.rejects": str(len(clips.rejects))}
         if context.rank == 0 and outcome.finished:
-            model = finished(section, weights)
-            videos = _videos(clips, trained[:STATISTICS_CLIPS], micro)
-            tags |= save(model.to(context.device), videos, recipe)
+            model = finished(section, weights).to(context.device)
+            tags |= save(model, _videos(clips, trained, micro), recipe)
     clips.close()
     return {"finished": outcome.finished, "tags": tags}
+
+
+def export(recipe: Recipe, *, kind: str, step: int | None) -> int:
+    """Write the autoencoder's folder as it would be if the run ended at a checkpoint.
+
+    Args:
+        recipe: its `autoencoder.path` is written.
+        kind: which weights; see `Checkpoints.weights`.
+        step: of which checkpoint; None for the newest.
+
+    Returns:
+        The step.
+    """
+    section = recipe.autoencoder
+    config = needed(section.training, "autoencoder.training", "export")
+    policy = needed(recipe.pixels, "pixels", "export")
+    records = source_of(recipe, "export")
+    store = open_checkpoints(recipe, source=source_fingerprint(records))
+    step, weights = store.weights("autoencoder", kind, step=step)
+    with contextlib.closing(DecodedClips(records, policy=policy, limits=recipe.limits)) as clips:
+        _, trained = split(len(clips), seed=config.seed)
+        _, micro = config.sizes(policy.frames * policy.height * policy.width)
+        save(finished(section, weights), _videos(clips, trained, micro), recipe)
+    return step
 
 
 def finished(section: AutoencoderSection, weights: Mapping[str, Tensor]) -> AnyAutoencoder:
@@ -246,7 +270,7 @@ def split(count: int, *, seed: int) -> tuple[list[int], list[int]]:
     return sorted(order[:num_held_out]), sorted(order[num_held_out:])
 
 
-def _checkpoints(recipe: Recipe, *, source: str) -> checkpoint.Checkpoints:
+def open_checkpoints(recipe: Recipe, *, source: str) -> checkpoint.Checkpoints:
     """Return the run's checkpoints, which only a run of the same kind goes on from."""
     section = recipe.autoencoder
     config = needed(section.training, "autoencoder.training", "train-autoencoder")
@@ -261,10 +285,13 @@ def _checkpoints(recipe: Recipe, *, source: str) -> checkpoint.Checkpoints:
         recipe.checkpoints_url("autoencoder"),
         run_fingerprint=checkpoint.fingerprint(identity),
         keep=config.keep_checkpoints,
+        keep_every=config.keep_every,
     )
 
 
-def _videos(clips: DecodedClips, chosen: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+def _videos(clips: DecodedClips, trained: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+    """Yield the clips over which latents are measured."""
+    chosen = trained[:STATISTICS_CLIPS]
     for start in range(0, len(chosen), batch_size):
         yield to_video(stack([clips[i] for i in chosen[start : start + batch_size]]))
 

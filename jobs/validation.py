@@ -32,6 +32,7 @@ class Validation:
         source: where clips come from.
         held_out: which of them are measured.
         most: most clips.
+        guidance: the scale that a model with a guidance input is told.
         alive: told what is being done; see `Attempt.alive`.
     """
 
@@ -42,10 +43,11 @@ class Validation:
         held_out: Sequence[Part],
         *,
         most: int,
+        guidance: float | None,
         alive: Callable[[str], None],
     ) -> None:
         self._engine, self._source, self._held_out = engine, source, held_out
-        self._most, self._alive = most, alive
+        self._most, self._guidance, self._alive = most, guidance, alive
         self._mine: list[MicroBatch[LatentBatch]] | None = None
 
     def __call__(self, step: int) -> dict[str, float]:
@@ -79,11 +81,13 @@ class Validation:
 
     def _losses(self, batch: MicroBatch[LatentBatch]) -> Tensor:
         """Return the loss of each clip at each time, (times, B)."""
+        given = self._source.given_of(batch, 0).to(self._engine.device)
         with whole(self._engine.module):  # each rank has clips of its own
             measured = validation_losses(
-                velocity_of(self._engine, batch.data.text),
+                velocity_of(self._engine, batch.data.text, given, guidance=self._guidance),
                 self._source.latents(batch, 0).to(self._engine.device),
                 noise=draw_noise(batch, 0).to(self._engine.device),
                 times=TIMES,
+                known=given.known,
             )
         return torch.stack([measured[t] for t in TIMES]).double().cpu()

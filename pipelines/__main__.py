@@ -4,9 +4,9 @@ This path loads the model, torch and PyAV, and nothing of the training platform.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,12 @@ def generate(
     model: Annotated[Path, typer.Argument(help="A model folder.", metavar="MODEL")],
     prompt: Annotated[str, typer.Argument(help="What to show.", metavar="PROMPT")],
     out: Annotated[Path, typer.Option(help="The mp4 file to write.")] = Path("clip.mp4"),
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to begin with, for image-to-video models.")
+    ] = None,
+    last_image: Annotated[
+        Path | None, typer.Option(help="A picture to end with, for models that take one.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps from noise to clip.")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale; 1 is off. Not for distilled students.")
@@ -46,31 +52,39 @@ def generate(
         "guidance": guidance,
         "sampler": sampler,
     }
-    _save(_generate(model, prompt, seed, negative, wish), out)
+    shown = {"image": image, "last_image": last_image}
+    _check_pictures(model, shown)
+    asked = {"prompt": prompt, "seed": seed, "negative_prompt": negative, **shown}
+    _save(_generate(model, asked, wish), out)
 
 
-def _generate(model: Path, prompt: str, seed: int, negative: str, wish: "Wish") -> "Clip":
+def _check_pictures(model: Path, shown: Mapping[str, Path | None]) -> None:
+    """Refuse a wrong folder, and pictures that do not suit the model, before torch is loaded."""
+    from pipelines.model_folder import ModelFolder
+    from pipelines.request import check_frames
+
+    card = ModelFolder.open(model).card
+    for name, path in shown.items():
+        if path is not None and not path.is_file():
+            raise ConfigError(f"there is no file {str(path)!r} for {name}; give a picture")
+    check_frames(card, *(int(path is not None) for path in shown.values()))
+
+
+def _generate(model: Path, asked: Mapping[str, Any], wish: "Wish") -> "Clip":
     """Open the model and generate, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from pipelines.model_folder import ModelFolder
-
-    ModelFolder.open(model)  # a wrong folder is told before torch is loaded
-    from pipelines.text_to_video import TextToVideo
+    from pipelines.image_to_video import ImageToVideo
 
     console = Console(stderr=True)
     with console.status("opening the model"):
-        pipeline = TextToVideo.open(model)
-        steps = pipeline.settle(**wish).sampling.steps
+        pipeline = ImageToVideo.open(model)
+        steps = pipeline.base.settle(**wish).sampling.steps
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("generating", total=steps)
         return pipeline(
-            prompt,
-            seed=seed,
-            negative_prompt=negative,
-            on_step=lambda done, _: progress.update(task, completed=done),
-            **wish,
+            **asked, on_step=lambda done, _: progress.update(task, completed=done), **wish
         )
 
 

@@ -53,6 +53,43 @@ class ClipDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FurtherText:
+    """A text encoder that a model reads its prompts with besides the first."""
+
+    config: TextConfig
+    """What it is."""
+    identity: Mapping[str, Any]
+    """The identity that it had in training; another is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """An image encoder whose tokens a model attends to."""
+
+    path: str
+    """A folder of a CLIP model with a vision part."""
+    output: Literal["tokens", "pooled"]
+    """An embedding for each patch, or one for the whole image."""
+    frame: Literal["first", "last"]
+    """Which frame of the clip it is shown."""
+    identity: Mapping[str, Any]
+    """The identity that it had in training; another is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesInput:
+    """Frames of the clip that a model may be given."""
+
+    ways: tuple[tuple[int, int], ...]
+    """How many at the beginning and how many at the end: (1, 0) is image to video, (1, 1) first
+    and last frame to video."""
+    required: bool
+    """Whether it was never trained without."""
+    images: tuple[ImageInput, ...] = ()
+    """What else it is told of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What `model.json` says."""
 
@@ -68,6 +105,10 @@ class ModelCard:
     """Sampler, steps, guidance and shift unless told otherwise."""
     clip: ClipDefaults
     """Frames, size and rate unless told otherwise."""
+    more_texts: tuple[FurtherText, ...] = ()
+    """Further text encoders, in the order of the transformer's."""
+    given: FramesInput | None = None
+    """Frames of the clip that it may be given; None for text to video."""
     guidance_baked: bool = False
     """Whether the guided velocity was learned; such a model is sampled without guidance."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +127,16 @@ class ModelCard:
                 f"guidance is baked in, but sampling.guidance is {self.sampling.guidance!r}; "
                 "such a model is sampled at 1"
             )
+
+    @property
+    def texts(self) -> tuple[TextConfig, ...]:
+        """All text encoders, in the order of the transformer's."""
+        return (self.text, *(each.config for each in self.more_texts))
+
+    @property
+    def text_identities(self) -> list[dict[str, Any]]:
+        """The identities that they had in training."""
+        return [dict(self.text_identity), *(dict(each.identity) for each in self.more_texts)]
 
 
 @dataclass(frozen=True, kw_only=True)

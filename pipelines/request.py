@@ -1,14 +1,18 @@
 """What is asked of a model, checked against what the model can do before anything is computed."""
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pipelines.model_folder import ModelCard
 from video_models.autoencoder.config import AutoencoderConfig
 from video_models.diffusion.config import SamplingConfig
 from video_models.transformer.joint_config import AnyTransformerConfig
 from video_platform.errors import ConfigError
+
+if TYPE_CHECKING:
+    from video_models.transformer.given import Given
 
 
 class RequestError(ConfigError, ValueError):
@@ -48,6 +52,57 @@ class Request:
     """Time shift of the sampling grid, that of this size where the model has an automatic one."""
     latent_shape: tuple[int, int, int, int]
     """Channels, frames, rows and columns of the latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What clips of one request show, and where each begins."""
+
+    prompts: Sequence[str]
+    """What to show, one a clip."""
+    seeds: Sequence[int]
+    """Where the noise of each comes from."""
+    negative: str = ""
+    """What guidance leads away from."""
+    given: "Given | None" = None
+    """Frames that are given; None gives nothing."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What else the clips say of their making."""
+
+
+def check_frames(card: ModelCard, first: int, last: int, num_frames: int | None = None) -> None:
+    """Refuse given frames that a model was not trained with, or the lack of them.
+
+    Args:
+        card: of the model.
+        first: how many are given at the beginning.
+        last: how many at the end.
+        num_frames: of the clip, if that is known.
+
+    Raises:
+        RequestError: with what the model may be given.
+    """
+    known = card.given
+    if known is None:
+        if first + last:
+            raise RequestError(
+                f"{card.name!r} is a text-to-video model and takes no picture; leave image and "
+                "last_image out, or take a model that was trained with pretrain.given"
+            )
+        return
+    if (first, last) not in known.ways and (first + last or known.required):
+        ways = [f"{a} first and {b} last" for a, b in known.ways]
+        if not known.required:
+            ways.append("none")
+        raise RequestError(
+            f"{card.name!r} is an image-to-video model that is given {' or '.join(ways)} frames, "
+            f"not {first} first and {last} last; image gives a first frame and last_image a last "
+            "one"
+        )
+    if num_frames is not None and first + last >= num_frames:
+        raise RequestError(
+            f"{first + last} frames are given of a clip of num_frames={num_frames}; ask for more"
+        )
 
 
 def settle(

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.clip import Clip, prompt_hash
+from pipelines.given import nothing_given
 from pipelines.model_folder import ModelCard, ModelFolder
 from pipelines.pixels import to_frames
-from pipelines.request import Request, RequestError, Wish, settle
+from pipelines.request import Batch, Request, RequestError, Wish, check_frames, settle
 from video_models.autoencoder.model import Autoencoder
 from video_models.diffusion.guidance import VelocityFunction, conditioned
 from video_models.diffusion.guidance_rules import steered
@@ -31,10 +32,11 @@ from video_models.diffusion.noise import initial_noise
 from video_models.diffusion.samplers import SAMPLERS
 from video_models.diffusion.stochastic import noise_of
 from video_models.diffusion.timesteps import sampling_grid
-from video_models.text.batch import TextBatch, pad_text
+from video_models.text.batch import TextBatch, pad_text, together
 from video_models.text.encoder import open_text_encoder
 from video_models.text.protocol import TextEncoder
 from video_models.transformer.family import AnyTransformer
+from video_models.transformer.given import Given, told
 from video_models.transformer.prepared import PreparedTransformer
 from video_platform.errors import ConfigError
 
@@ -59,12 +61,14 @@ class TextToVideo:
         autoencoder: Autoencoder,
         transformer: AnyTransformer,
         text_encoder: TextEncoder,
+        more_text_encoders: Sequence[TextEncoder] = (),
         identity: str = "",
     ) -> None:
         self.card = card
         self.autoencoder = autoencoder.eval()
         self.transformer = transformer.eval()
         self.text_encoder = text_encoder
+        self.text_encoders = [text_encoder, *more_text_encoders]
         self.identity = identity
         self._check_text()
 
@@ -91,7 +95,7 @@ class TextToVideo:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
         try:
-            text_encoder = open_text_encoder(opened.card.text)
+            text_encoder, *more = [open_text_encoder(each) for each in opened.card.texts]
         except (OSError, ValueError) as error:
             raise ConfigError(f"the text encoder of {str(folder)!r}: {error}") from None
         return cls(
@@ -99,6 +103,7 @@ class TextToVideo:
             autoencoder=opened.autoencoder().to(device),
             transformer=opened.transformer().to(device, dtype),
             text_encoder=text_encoder,
+            more_text_encoders=more,
             identity=opened.identity,
         )
 
@@ -148,9 +153,11 @@ class TextToVideo:
         seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
         if len(seeds) != len(prompts):
             raise RequestError(f"{len(prompts)} prompts with {len(seeds)} seeds; give one each")
+        check_frames(self.card, 0, 0)
         if not prompts:
             return []
-        clips = self._generate(prompts, seeds, negative_prompt, request, on_step)
+        batch = Batch(prompts=prompts, seeds=seeds, negative=negative_prompt)
+        clips = self.make(batch, request, on_step)
         return clips[0] if isinstance(prompt, str) else clips
 
     def settle(self, **wish: Unpack[Wish]) -> Request:
@@ -162,60 +169,81 @@ class TextToVideo:
         return settle(wish, self.card, self.autoencoder.config, self.transformer.config)
 
     @torch.no_grad()  # inference mode would mark what a network in training keeps for later
-    def _generate(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        negative: str,
-        request: Request,
-        on_step: OnStep | None,
-    ) -> list[Clip]:
+    def make(self, batch: Batch, request: Request, on_step: OnStep | None = None) -> list[Clip]:
+        """Generate the clips of a batch, with what is given of them.
+
+        Args:
+            batch: prompts, seeds and given frames.
+            request: as `settle` returned it.
+            on_step: told after every step.
+        """
+        seeds, device = batch.seeds, next(self.transformer.parameters()).device
+        given = batch.given or nothing_given(self.transformer.config, request, len(seeds))
+        given = given.to(device)
         noise = torch.stack([initial_noise(seed, request.latent_shape) for seed in seeds])
-        velocity = self._velocity(prompts, negative, request)
-        frames = self._decode(self._sample(velocity, noise, seeds, request, on_step))
+        velocity = self._velocity(batch, given, request)
+        latents = given.put_in(self._sample(velocity, noise.to(device), seeds, request, on_step))
         return [
             Clip(
                 frames=shown,
                 fps=self.card.clip.fps,
-                provenance=self._provenance(prompt, seed, request),
+                provenance={**self._provenance(prompt, seed, request), **batch.provenance},
             )
-            for shown, prompt, seed in zip(frames, prompts, seeds, strict=True)
+            for shown, prompt, seed in zip(self._decode(latents), batch.prompts, seeds, strict=True)
         ]
 
     def _check_text(self) -> None:
         """Refuse an encoder that is not the one that the model was trained with."""
-        found, expected = dict(self.text_encoder.identity), dict(self.card.text_identity)
-        differing = [key for key in expected if found.get(key) != expected[key]]
-        if differing:
+        encoders, identities = self.text_encoders, self.card.text_identities
+        if len(encoders) != len(identities):
             raise ConfigError(
-                f"{self.card.name!r} was trained with another text encoder; "
-                + "; ".join(f"{k}: {found.get(k)!r}, not {expected[k]!r}" for k in differing)
+                f"{self.card.name!r} was trained with {len(identities)} text encoders, not "
+                f"{len(encoders)}"
             )
+        config = self.transformer.config
+        further = (getattr(config, "pooled_dim", None),), getattr(config, "more_text_dims", ())
+        wanted = 1 + sum(width is not None for widths in further for width in widths)
+        if len(encoders) != wanted:
+            raise ConfigError(
+                f"{self.card.name!r} takes those of {wanted} text encoders, and its card names "
+                f"{len(encoders)}; take the whole folder from one place"
+            )
+        for encoder, expected in zip(encoders, identities, strict=True):
+            found = dict(encoder.identity)
+            differing = [key for key in expected if found.get(key) != expected[key]]
+            if differing:
+                raise ConfigError(
+                    f"{self.card.name!r} was trained with another text encoder; "
+                    + "; ".join(f"{k}: {found.get(k)!r}, not {expected[k]!r}" for k in differing)
+                )
 
-    def _velocity(
-        self, prompts: Sequence[str], negative: str, request: Request
-    ) -> VelocityFunction:
+    def _velocity(self, batch: Batch, given: Given, request: Request) -> VelocityFunction:
         """Return the velocity of latents (B, C, T, H, W) at times (B,), guided where asked."""
-        weights = next(self.transformer.parameters())
-        texts = self._encode([*prompts, negative]).to(weights.device, weights.dtype)
-        text, empty = texts[: len(prompts)], texts[len(prompts) :]
-        scale = request.sampling.guidance
+        weights, count = next(self.transformer.parameters()), len(batch.prompts)
+        texts = self._encode([*batch.prompts, batch.negative]).to(weights.device, weights.dtype)
+        text, empty = texts[:count], texts[count:]
+        scale, config = request.sampling.guidance, self.transformer.config
         transformer = PreparedTransformer(self.transformer)
 
-        def network(x: Tensor, t: Tensor, text: Tensor, **condition: Any) -> Tensor:
+        def network(x: Tensor, t: Tensor, text: Any, **condition: Any) -> Tensor:
             v: Tensor = transformer(x.to(weights.dtype), t, text, **condition)
             return v.to(x.dtype)
 
-        if self.transformer.config.guidance_embedding:
-            scales = torch.full((len(prompts),), scale, device=weights.device)
-            return conditioned(network, text, guidance=scales)
-        return steered(network, text, empty, scale, request.sampling.guiding)
+        moved = given.to(weights.device, weights.dtype)
+        informed = told(network, moved, patch=config.patch_size)
+        if config.guidance_embedding:
+            scales = torch.full((count,), scale, device=weights.device)
+            return conditioned(informed, text, guidance=scales)
+        return steered(informed, text, empty, scale, request.sampling.guiding)
 
     def _encode(self, prompts: Sequence[str]) -> TextBatch:
         """Return the prompts' embeddings, each distinct prompt encoded once."""
         distinct = list(dict.fromkeys(prompts))
-        known = dict(zip(distinct, self.text_encoder.encode(distinct), strict=True))
-        return pad_text([known[prompt] for prompt in prompts], self.text_encoder.max_tokens)
+        texts = []
+        for encoder in self.text_encoders:
+            known = dict(zip(distinct, encoder.encode(distinct), strict=True))
+            texts.append(pad_text([known[prompt] for prompt in prompts], encoder.max_tokens))
+        return together(texts)
 
     def _sample(
         self,
@@ -227,10 +255,9 @@ class TextToVideo:
     ) -> Tensor:
         """Return normalised latents."""
         sampling = request.sampling
-        device = next(self.transformer.parameters()).device
         return SAMPLERS[sampling.sampler](
             velocity,
-            noise.to(device),
+            noise,
             sampling_grid(sampling.steps, shift=request.shift),
             callback=None
             if on_step is None

@@ -122,6 +122,20 @@ each token), and the shape of Movie Gen (Polyak et al. 2024, arXiv 2410.13720, t
 with 24576, as many parameters, stand for them, and one text encoder of width 4096 for its three."""
 
 JOINT_TRANSFORMERS: dict[str, JointTransformerConfig] = {
+    "flux-12b": JointTransformerConfig(
+        latent_channels=16,
+        text_dim=4096,
+        num_heads=24,
+        head_dim=128,
+        ffn_dim=12288,
+        num_layers=19,
+        num_single_layers=38,
+        num_refiner_layers=0,
+        pooled_dim=768,
+        guidance_embedding=True,
+        rope_axes=(16, 56, 56),
+        rope_theta=10000.0,
+    ),
     "hunyuan-video": JointTransformerConfig(
         latent_channels=16,
         text_dim=4096,
@@ -145,8 +159,9 @@ JOINT_TRANSFORMERS: dict[str, JointTransformerConfig] = {
         num_refiner_layers=1,
     ),
 }
-"""Transformers in which video and text attend to each other, by name: the published size of
-HunyuanVideo, distilled to take the guidance scale, and a small one without pooled text."""
+"""Transformers in which video and text attend to each other, by name: the published sizes of
+HunyuanVideo and of FLUX.1, both distilled to take the guidance scale, the latter without refiner,
+and a small one without pooled text."""
 
 ALL_TRANSFORMERS: dict[str, AnyTransformerConfig] = {
     **TRANSFORMERS,

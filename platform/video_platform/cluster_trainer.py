@@ -27,6 +27,8 @@ from video_platform.training.watchdog import Watchdog
 TERMINATED = threading.Event()
 """Set where this process, a worker, got SIGTERM; signals are the process's, not an object's."""
 
+LOOK_EVERY_S = 0.5
+"""Seconds between two looks whether all workers live; Ray's own 2 are lost at every death."""
 ROOM_TIMEOUT_S = 10
 """How long room that Ray has promised may take, where fewer workers will do."""
 
@@ -81,6 +83,9 @@ def _set_limits(config: ClusterConfig) -> None:
     A worker that no longer answers is given up when a hang is. Where fewer workers will do, those
     of a machine that was lost just now are not waited for: Ray counts its room for a while yet.
     """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_EVERY_S))
+    if _is_ours():  # nobody else drains its machine
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     if config.hang_timeout_s is not None:
         os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.hang_timeout_s)
     if config.min_workers is not None:
@@ -88,24 +93,34 @@ def _set_limits(config: ClusterConfig) -> None:
 
 
 def _trainer_class() -> Any:
-    """Return Ray's trainer, without its cleaner where there is no dashboard.
+    """Return Ray's trainer without helpers that are not needed; each is a process to start.
 
-    The cleaner frees the resources of a driver that died, and asks the dashboard who is alive. A
-    Ray that was started here has none and ends with the driver: asking costs ten seconds a run.
+    Batches do not come through Ray, so nothing is divided among workers, again at every start. The
+    cleaner frees the resources of a driver that died, and asks the dashboard who is alive; a Ray
+    that was started here has none and ends with the driver: asking costs ten seconds a run.
     """
-    import ray
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import (
         PlacementGroupCleanerCallback,
     )
 
+    unused = (DatasetsCallback, *([PlacementGroupCleanerCallback] if _is_ours() else []))
+
     class PromptTrainer(TorchTrainer):  # type: ignore[misc]  # Ray is untyped here
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            return [c for c in callbacks if not isinstance(c, PlacementGroupCleanerCallback)]
+            return [c for c in callbacks if not isinstance(c, unused)]
+
+    return PromptTrainer
+
+
+def _is_ours() -> bool:
+    """Say whether this process started the Ray that it uses, for itself and without a dashboard."""
+    import ray
 
     node = ray._private.worker._global_node
-    return PromptTrainer if node is not None and not node.webui_url else TorchTrainer
+    return node is not None and not node.webui_url
 
 
 def _process_group(timeout_s: int) -> Any:

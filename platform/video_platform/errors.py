@@ -34,7 +34,7 @@ class VdpError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
-    passing: ClassVar[bool] = False
+    passing: bool = False
 
 
 class ConfigError(VdpError):
@@ -65,9 +65,18 @@ class MediaError(SourceError):
 
 
 class StorageError(VdpError):
-    """A store is unreachable, not allowed, or does not keep the promises that the cache needs."""
+    """A store is unreachable, not allowed, or does not keep the promises that the cache needs.
+
+    Args:
+        message: what happened.
+        passing: False for what only a person can mend, such as a full disk or a missing permission.
+    """
 
     passing = True
+
+    def __init__(self, message: str = "", *, passing: bool = True) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class CacheError(VdpError):

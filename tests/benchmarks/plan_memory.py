@@ -1,7 +1,10 @@
 """Forecast of a rank's memory against what training takes, one table.
 
-    python -m tests.benchmarks.plan_memory            # one rank
+    python -m tests.benchmarks.plan_memory                   # one rank
     python -m tests.benchmarks.plan_memory --ranks 2
+    python -m tests.benchmarks.plan_memory --only joint      # settings with these words
+
+bfloat16 is slow on a processor without units for it.
 
 Each setting trains a transformer for two steps in processes of its own, under the engine that
 every job uses. `counted` is the most that PyTorch's allocator had given out at any moment, to the
@@ -24,12 +27,16 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from jobs.fine_tuning import choose_trained
 from jobs.plan_activations import held_by_transformer
+from jobs.plan_network import Network
+from jobs.pretrain_config import LoraConfig, Trained
 from video_models.diffusion.guidance import conditioned
 from video_models.objectives.denoising import flow_matching_loss
 from video_models.text.batch import TextBatch
 from video_models.transformer.config import TransformerConfig
-from video_models.transformer.model import VideoTransformer
+from video_models.transformer.family import build_transformer
+from video_models.transformer.joint_config import AnyTransformerConfig, JointTransformerConfig
 from video_platform.training.config import TrainingConfig
 from video_platform.training.engine import Engine
 from video_platform.training.memory import rank_memory
@@ -41,6 +48,12 @@ SMALL = TransformerConfig(
     latent_channels=8, text_dim=64, num_heads=8, head_dim=32, ffn_dim=1024, num_layers=6
 )
 LARGE = dataclasses.replace(SMALL, num_heads=8, head_dim=64, ffn_dim=2048, num_layers=4)
+TINY = dataclasses.replace(SMALL, num_heads=4, ffn_dim=512, num_layers=4)
+JOINT = JointTransformerConfig(
+    latent_channels=8, text_dim=64, num_heads=4, head_dim=32, ffn_dim=512, num_layers=3,
+    num_single_layers=9, num_refiner_layers=1,
+)  # fmt: skip
+NAMES = {SMALL: "small", LARGE: "large", TINY: "tiny", JOINT: "joint"}
 SIZE, CLIPS, WORDS, STEPS = (4, 16, 16), 2, 32, 2
 
 
@@ -48,7 +61,8 @@ SIZE, CLIPS, WORDS, STEPS = (4, 16, 16), 2, 32, 2
 class Case:
     """One setting."""
 
-    config: TransformerConfig = SMALL
+    config: AnyTransformerConfig = SMALL
+    train: Trained = "all"
     micro_batches: int = 2
     ranks: int = 1
     knobs: tuple[tuple[str, Any], ...] = ()
@@ -66,16 +80,22 @@ class Case:
         )
 
     def __str__(self) -> str:
-        name = "small" if self.config == SMALL else "large"
+        names = [NAMES[self.config]] + (["adapters"] if self.train != "all" else [])
         values = (f"{knob}={value}" for knob, value in self.knobs)
-        return ", ".join((name, f"{self.micro_batches} micro", *values))
+        return ", ".join((*names, f"{self.micro_batches} micro", *values))
 
 
 def case(
-    *, config: TransformerConfig = SMALL, micro: int = 2, ranks: int = 1, **knobs: Any
+    *,
+    config: AnyTransformerConfig = SMALL,
+    train: Trained = "all",
+    micro: int = 2,
+    ranks: int = 1,
+    **knobs: Any,
 ) -> Case:
     """Return a setting."""
-    return Case(config=config, micro_batches=micro, ranks=ranks, knobs=tuple(knobs.items()))
+    given = tuple(knobs.items())
+    return Case(config=config, train=train, micro_batches=micro, ranks=ranks, knobs=given)
 
 
 @dataclass(frozen=True)
@@ -105,24 +125,34 @@ def cases(ranks: int) -> list[Case]:
         case(**bf16, **offload, zero_stage=2),
         case(**bf16, **offload, zero_stage=3),
         case(**bf16, **offload, zero_stage=3, offload_parameters="cpu"),
+        case(ranks=ranks, optimizer="muon"),
+        case(ranks=ranks, optimizer="muon", zero_stage=2, config=TINY),
         case(**bf16, optimizer="muon"),
         case(**bf16, optimizer="radam"),
         case(**bf16, more_ema_decays=(0.9,), ema_widths=(0.1,)),
         case(ranks=ranks, config=LARGE),
         case(**bf16, config=LARGE, micro=1),
         case(**bf16, **again, config=LARGE),
+        case(ranks=ranks, config=TINY, train=LoraConfig(rank=4)),
+        case(ranks=ranks, config=JOINT),
+        case(ranks=ranks, **again, config=JOINT, micro=1),
+        case(ranks=ranks, **again, checkpoint_keeps="products", config=JOINT),
+        case(**bf16, **again, checkpoint_every_block=2, config=JOINT),
+        case(ranks=ranks, config=JOINT, train=LoraConfig(rank=4)),
     ]
     if ranks > 1:
         found += [
             case(**bf16, sequence_parallel=ranks),
             case(**bf16, **again, sequence_parallel=ranks, micro=1),
+            case(ranks=ranks, sequence_parallel=ranks, config=JOINT),
         ]
     return found
 
 
 def forecast(case: Case) -> float:
     """Return the bytes that the plan expects of a rank; on a CPU device and host are one."""
-    held = held_by_transformer(case.config, SIZE, case.training, batch=CLIPS, text_tokens=WORDS)
+    network = Network(config=case.config, text_tokens=(WORDS,))
+    held = held_by_transformer(network, SIZE, case.training, batch=CLIPS, train=case.train)
     given = {"world": case.ranks, "micro_batches": case.micro_batches}
     return rank_memory(case.training, held, **given).total
 
@@ -162,15 +192,20 @@ def _on_rank(
     import_deepspeed()
     results = []
     for case in cases:
-        heads = case.training.sequence_parallel
-        small = dataclasses.replace(
-            case.config, num_layers=1, num_heads=heads, head_dim=8, ffn_dim=8
-        )
-        _steps(dataclasses.replace(case, config=small))  # loads what is loaded on first use
+        _steps(dataclasses.replace(case, config=_least(case)))  # loads what is loaded at first
         gc.collect()
         results.append(function(case))
         gc.collect()
     return results
+
+
+def _least(case: Case) -> AnyTransformerConfig:
+    """Return the size of a network that does what a case's does, and takes next to nothing."""
+    sizes = {"num_heads": case.training.sequence_parallel, "head_dim": 8, "ffn_dim": 8}
+    blocks = {"num_layers": 1}
+    if isinstance(case.config, JointTransformerConfig):
+        blocks["num_single_layers"] = 1
+    return dataclasses.replace(case.config, **sizes, **blocks)
 
 
 def count(case: Case) -> int:
@@ -194,7 +229,8 @@ def reside(case: Case) -> int:
 
 
 def _steps(case: Case) -> None:
-    model, parts = VideoTransformer(case.config), case.training.sequence_parallel
+    model, parts = build_transformer(case.config), case.training.sequence_parallel
+    choose_trained(model, case.train)
     engine = Engine(model, case.training)
     if parts > 1:
         model.placement = open_sequence(parts)
@@ -229,9 +265,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--only", default="", help="settings whose names have these words")
     options = parser.parse_args()
     print(f"{'':44} forecast  counted    ratio  resident    ratio")
-    for case in cases(options.ranks):
+    chosen = (case for case in cases(options.ranks) if options.only in str(case))
+    for case in chosen:
         expected, found = forecast(case), measure(case)
         print(
             f"{case!s:44} {expected / MIB:8.1f} {found.counted / MIB:8.1f} "

@@ -6,50 +6,15 @@ With `disk` process n kills itself before its n-th change of the disk; with `s3`
 The first one that lives ends the command, which prints its number.
 """
 
-import itertools
-import os
-import signal
-import sys
-
-import torch
-
-from tests.faults.filling import fork
+from tests.faults.dying import NAMED, REMOVED, die_at_each_step
 from tests.video_platform.training.saved_network import save
 
-CHANGES = ("os.link", "os.rename", "os.remove", "os.rmdir")
 
-
-def die_at(url: str, step: int) -> None:
-    """Kill this process before a change of the disk."""
-    left = itertools.count(step, -1)
-
-    def watch(event: str, arguments: tuple) -> None:
-        path = str(arguments[0]) if arguments else ""
-        changes = event in CHANGES or (event == "open" and arguments[2] & os.O_CREAT)
-        if changes and path.startswith(url) and next(left) == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-
-
-def main() -> None:
-    url, how = sys.argv[1:]
-    torch.set_num_threads(1)
-
-    def task(step: int) -> None:
-        here = f"{url}/{step}"
-        if how == "disk":
-            die_at(here, step)
-        save(here, 1)
-        save(here, 2, keep=1)
-
-    for step in itertools.count():
-        fork(task, step)
-        _, status = os.wait()
-        if not os.WIFSIGNALED(status):
-            print(step)
-            sys.exit(os.waitstatus_to_exitcode(status))
+def job(url: str) -> None:
+    """Save twice; the second save removes what the first one left."""
+    save(url, 1)
+    save(url, 2, keep=1)
 
 
 if __name__ == "__main__":
-    main()
+    die_at_each_step(job, events=(*NAMED, *REMOVED))

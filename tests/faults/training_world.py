@@ -9,13 +9,13 @@ import dataclasses
 import hashlib
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
+from tests.faults.dying import die_at
 from tests.video_platform.training.ranks import Network, Points, Regression, all_state, config
 from video_platform import cluster
 from video_platform.batches.loader import Loader, Place
@@ -117,21 +117,8 @@ def first_time(world, fault):
 def die_in_a_save(world, rank):
     """Kill this process before a change of the disk below the checkpoints, counted from 0."""
     for fault in world.faults:
-        if fault.kind != "kill_in_save" or fault.rank != rank or not first_time(world, fault):
-            continue
-        left = [fault.step]
-
-        def watch(event, arguments, left=left):
-            path = str(arguments[0]) if arguments else ""
-            changes = event in ("os.link", "os.rename") or (
-                event == "open" and arguments[2] & os.O_CREAT
-            )
-            if changes and path.startswith(place_of(world)):
-                left[0] -= 1
-                if left[0] < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(watch)
+        if fault.kind == "kill_in_save" and fault.rank == rank and first_time(world, fault):
+            die_at(place_of(world), fault.step)
 
 
 def place_of(world):

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from jobs.distill import train_on_rank
-from jobs.distill_stage import SAMPLERS, SecondPlayer, StageConfig
+from jobs.distill_stage import SAMPLERS, AddConfig, SecondPlayer, StageConfig
 from jobs.latents import LatentSource
 from jobs.launch import Payload
 from jobs.recipe import Recipe
@@ -25,6 +25,11 @@ from video_platform.config import load_recipe
 from video_platform.training.config import TrainingConfig
 
 STEPS = 6
+CASES = {method: (method, {}) for method in SAMPLERS} | {
+    "dmd with heads": ("dmd", {"gan_weight": 0.1}),
+    "consistency by an average": ("consistency", {"target_decay": 0.5, "states": "both"}),
+}
+"""Methods, and knobs that bring in networks of their own."""
 
 
 def stage_of(method, **knobs):
@@ -34,20 +39,28 @@ def stage_of(method, **knobs):
     )  # fmt: skip
     steps = None if method == "guidance" else 2
     second = SecondPlayer(turns=1, blocks=(0,))
+    if method == "add":
+        knobs["add"] = AddConfig(vision="vision", frames=1)
     return StageConfig(
         method=method, training=training, steps=steps, intervals=4, second=second,
         tangent_warmup=2, **knobs,
     )  # fmt: skip
 
 
-def distil(folder, stage, out, *, stop_after=None):
+def distil(folder, stage, out, *, stop_after=None, start="base"):
     recipe = load_recipe(Recipe, folder / "recipe.yaml", [f"project={folder}/out"])
     source, told = LatentSource(recipe), []
     payload = Payload(
         recipe=source.pinned(recipe),
         run_id="ab" * 16,
         parents={},
-        extra={"stage": stage, "teacher": folder / "base", "folder": folder / out},
+        extra={
+            "stage": stage,
+            "teacher": folder / "base",
+            "start": folder / start,
+            "folder": folder / out,
+            "vision": folder / "vision",
+        },
         worker=train_on_rank,
         folders={},
     )
@@ -76,27 +89,35 @@ def furthest(one, other):
 def methods(folder):
     """A few updates by every method, whole, and stopped in between and gone on."""
     report = {}
-    for method in SAMPLERS:
-        stage = stage_of(method)
-        distil(folder, stage, f"{method}-whole")
-        stopped, _ = distil(folder, stage, f"{method}-parts", stop_after=3)
-        distil(folder, stage, f"{method}-parts")
+    for case, (method, knobs) in CASES.items():
+        stage = stage_of(method, **knobs)
+        made, told = distil(folder, stage, f"{case}-whole")
+        stopped, _ = distil(folder, stage, f"{case}-parts", stop_after=3)
+        distil(folder, stage, f"{case}-parts")
         if dist.get_rank():
             continue
-        card = ModelFolder.open(folder / f"{method}-whole").card
+        card = ModelFolder.open(folder / f"{case}-whole").card
         whole, parts, base = (
-            weights(folder / name) for name in (f"{method}-whole", f"{method}-parts", "base")
+            weights(folder / name) for name in (f"{case}-whole", f"{case}-parts", "base")
         )
-        report[method] = {
+        report[case] = {
             "stopped": stopped["finished"],
             "resumed": furthest(whole, parts),
             "moved": furthest(whole, base),
             "finite": bool(all(w.isfinite().all() for w in whole.values())),
             "sampling": [card.sampling.sampler, card.sampling.steps, card.sampling.guidance],
             "baked": card.guidance_baked,
+            "pictures": sorted(made["pictures"]),
+            "told": sorted(measured(told)),
         }
-        shutil.rmtree(folder / f"{method}-parts.checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / f"{case}-parts.checkpoints", ignore_errors=True)
     return report
+
+
+def measured(told):
+    """Names of all scalars that went to the tracking store."""
+    notes = [each["note"] for each in told if "note" in each]
+    return {entry[0] for note in notes if note.kind == "metrics" for entry in note.content}
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Told:
                 self.scalars.setdefault(step, {})[name] = value
 
 
-def pretrain(folder, *overrides, stop_after=None):
+def pretrain(folder, *overrides, stop_after=None, base="some weights"):
     """Train as on Ray's workers; return what came of it and what was told."""
     recipe = load_recipe(Recipe, folder / "recipe.yaml", overrides)
     source = LatentSource(recipe)
@@ -47,7 +47,7 @@ def pretrain(folder, *overrides, stop_after=None):
         recipe=source.pinned(recipe),
         run_id="ab" * 16,
         parents={"base": "cd" * 16},
-        extra={"base": "some weights"},
+        extra={"base": base},
         worker=train_on_rank,
         folders={},
     )

@@ -91,7 +91,9 @@ class World:
         network = self.engine.module
         step = DenoisingStep(
             engine=self.engine, source=self.source, section=self.section, history=History(),
-            meter=open_meter(self.engine, network.config, self.section, self.context),
+            meter=open_meter(
+                self.engine, network.config, self.section, self.source, self.context
+            ),
         )  # fmt: skip
         recorded, losses = Recorded(step, hashes=hashes), {}
         _, trained = self.source.split(self.section.held_out, seed=self.config.seed)

@@ -4,18 +4,24 @@ import csv
 import dataclasses
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
 
-from jobs.evaluate import evaluate, lineup, run
+from jobs.evaluate import evaluate, run
 from jobs.evaluation_bench import Bench, Question, Reference, file_bench, shapes_bench
 from jobs.evaluation_config import EvaluationConfig
+from jobs.evaluation_lineup import lineup
+from jobs.evaluation_measure import compete
+from jobs.evaluation_records import find
 from jobs.evaluation_references import held_out_clips
-from jobs.evaluation_results import find
+from jobs.evaluation_results import as_metrics
 from jobs.recipe import AutoencoderSection, Recipe
 from pipelines.clip import read_provenance
+from pipelines.text_to_video import TextToVideo
 from tests.tiny import make_model, make_student_card
+from tests.video_models.image.test_clip import make_vision_folder
 from video_platform.datasets.config import SourceConfig
 from video_platform.errors import ConfigError
 from video_platform.shapes.world import WorldConfig, held_out_combinations
@@ -134,6 +140,41 @@ def test_the_judge_sees_what_a_viewer_sees(models, tmp_path):
     assert mp4.shape == raw.shape
     assert not np.array_equal(mp4, raw)
     assert np.abs(mp4.astype(int) - raw).mean() < 40
+
+
+def test_frames_are_dropped_once_they_were_looked_at(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.evaluation_measure.SHEET_CLIPS", 2)
+    config = dataclasses.replace(
+        CONFIG, prompts=8, seeds=1, held_out_share=0.0, batch_size=2, measure="raw"
+    )
+    bench = shapes_bench(WORLD, config)
+    (contender,), _ = lineup({"teacher": models["teacher"]}, same_steps=False)
+    seen, alive = [], []
+
+    def count(done, frames):
+        seen.extend(map(weakref.ref, frames))
+        alive.append(sum(ref() is not None for ref in seen))
+
+    model = TextToVideo.open(models["teacher"])
+    compete(contender, model, bench, config=config, folder=tmp_path, on_clips=count)
+    assert len(seen) == 8
+    assert max(alive) <= 2 + 2  # a batch, and what is on the contact sheet
+
+
+def test_a_network_of_features_gives_a_distance_whose_name_says_what_it_is(models, tmp_path):
+    network = str(make_vision_folder(tmp_path / "clip"))
+    config = dataclasses.replace(CONFIG, feature_network=network, same_steps=False)
+    bench = shapes_bench(WORLD, config)
+    found = evaluate({"m": models["teacher"]}, bench, config=config, folder=tmp_path / "out")
+    ((name, value),) = found.distances["m"].items()
+    assert name == "fréchet distance of frames by CLIP, 6 clips of 24 x 16 against 2 of 32 x 32"
+    assert value > 0
+    assert name in (tmp_path / "out" / "report.html").read_text()
+    metrics = as_metrics(found)
+    assert metrics[f"m/{name.replace('é', 'e').replace(',', '')}"] == value
+    with pytest.raises(ConfigError, match=r"evaluate\.reconstructions of at least 1"):
+        bare = dataclasses.replace(bench, references=())
+        evaluate({"m": models["teacher"]}, bare, config=config, folder=tmp_path / "out")
 
 
 def test_prompts_from_a_file_are_generated_without_a_judge(models, tmp_path):

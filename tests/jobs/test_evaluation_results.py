@@ -2,7 +2,9 @@
 
 import pytest
 
-from jobs.evaluation_results import JudgedClip, as_metrics, differences, find, rates
+from jobs.evaluation_records import JudgedClip, find
+from jobs.evaluation_results import as_metrics
+from jobs.evaluation_statistics import differences, rates
 
 
 def clip(contender, prompt, seed, right, split="trained"):

@@ -93,7 +93,9 @@ def test_a_base_of_another_text_encoder_is_refused(world):
 def test_a_base_that_wants_an_image_is_refused(world):
     model = make_transformer(condition_channels=3, text_padding="mask")
     save_transformer(model, world[2] / "image" / "transformer")
-    with pytest.raises(ConfigError, match="it has condition_channels, inputs that"):
+    with pytest.raises(
+        ConfigError, match="it has condition_channels 3, for latents of given frames"
+    ):
         starting(world, "image")
 
 

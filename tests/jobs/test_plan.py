@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs.cli import main
 from jobs.plan import run
 from jobs.plan_search import Setting, worthwhile
+from jobs.pretrain_config import LoraConfig
 from jobs.recipe import Recipe
-from tests.benchmarks.plan_memory import LARGE, case, cases, count, forecast, in_processes
+from tests.benchmarks.plan_memory import JOINT, TINY, case, cases, count, forecast, in_processes
 from video_models.presets import TRANSFORMERS
 from video_models.transformer.costs import transformer_costs
 from video_platform.config import load_recipe
@@ -35,15 +37,19 @@ def printed(capsys):
 
 
 def test_memory_is_what_training_takes_within_a_tenth():
-    bf16, again = {"precision": "bf16"}, {"activation_checkpointing": True}
+    again, adapters = {"activation_checkpointing": True}, {"train": LoraConfig(rank=4)}
     settings = [
-        case(),
-        case(**bf16),
-        case(**again),
-        case(**bf16, **again, micro=1, config=LARGE),
+        case(config=TINY),
+        case(config=TINY, **again),
+        case(config=TINY, optimizer="muon"),
+        case(config=TINY, **adapters),
+        case(config=JOINT),
+        case(config=JOINT, **again, micro=1),
     ]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else it takes minutes
+        settings.append(case(config=TINY, precision="bf16"))
     for setting, taken in zip(settings, in_processes(count, settings), strict=True):
-        assert forecast(setting) == pytest.approx(taken, rel=0.03), str(setting)
+        assert forecast(setting) == pytest.approx(taken, rel=0.1), str(setting)
 
 
 @pytest.mark.slow

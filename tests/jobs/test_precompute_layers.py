@@ -23,6 +23,7 @@ from tests.jobs.precompute_world import (
 )
 from tests.video_models.image.test_clip import make_vision_folder
 from tests.video_models.text.test_huggingface import make_text_folder
+from video_models.autoencoder.model import Autoencoder
 from video_models.autoencoder.tokens import TokenAutoencoder
 from video_models.formats import open_autoencoder
 from video_models.image.clip import open_image_encoder
@@ -171,6 +172,8 @@ def test_further_layers_are_added_without_touching_a_latent(copied, world):
         "codes": LayerConfig(kind="codes", path=str(world / "tokens")),
         "outline": LayerConfig(kind="control", method="edges", factor=2),
         "first": LayerConfig(kind="image", path=str(world / "vision"), output="pooled"),
+        "last": LayerConfig(kind="image", path=str(world / "vision"), frame="last"),
+        "shown": LayerConfig(kind="given", last=1),
     }
     report = run_precompute(world, copied, quiet, text=WORDS, layers=layers)
     assert latent_files(copied) == before
@@ -181,6 +184,8 @@ def test_further_layers_are_added_without_touching_a_latent(copied, world):
     }
     tokens = open_autoencoder(world / "tokens", TokenAutoencoder)
     images = open_image_encoder(str(world / "vision"), "pooled")
+    patches = open_image_encoder(str(world / "vision"))
+    autoencoder = open_autoencoder(world / "autoencoder", Autoencoder)
     cache = open_cache(copied.url)
     assert cache.layers == sorted(layers)
     for sample in cache:
@@ -195,6 +200,12 @@ def test_further_layers_are_added_without_touching_a_latent(copied, world):
         assert torch.equal(held["outline"]["map"], torch.from_numpy(outline)[None])
         first = images.encode(frames[:1].movedim(-1, 1))[0]
         torch.testing.assert_close(held["first"]["embedding"], first, atol=1e-5, rtol=1e-4)
+        last = patches.encode(frames[-1:].movedim(-1, 1))[0]
+        torch.testing.assert_close(held["last"]["embedding"], last, atol=1e-5, rtol=1e-4)
+        video[:, :, 1:-1] = 0  # a blank frame is grey between black and white
+        with torch.no_grad():
+            shown = autoencoder.encode(video).mode()[0]
+        torch.testing.assert_close(held["shown"]["latents"], shown, atol=1e-5, rtol=1e-4)
     assert verify(copied.url) == []
     again = run_precompute(world, copied, quiet, text=WORDS, layers=layers)
     assert {*again.layers_now.values()} == {0}

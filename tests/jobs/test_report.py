@@ -7,24 +7,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jobs.evaluation_results import (
-    Contender,
-    EvaluationResult,
-    JudgedClip,
-    Measure,
-    StudentVerdict,
-    differences,
-    rates,
-)
+from jobs.evaluation_records import Contender, JudgedClip, Measure
+from jobs.evaluation_results import EvaluationResult
+from jobs.evaluation_statistics import StudentVerdict, differences, rates
 from jobs.report import (
-    bar,
-    difference_bar,
+    gap_line,
     render_report,
     results_table,
     rows,
     verdict_lines,
     write_report,
 )
+from jobs.report_cells import bar, difference_bar
 from jobs.verdict import Finding, Verdict
 from video_models.metrics.intervals import Interval
 from video_platform.video.encode import write_mp4
@@ -176,6 +170,21 @@ def test_the_terminal_table_has_a_row_an_attribute_and_split(result):
     table = results_table(result)
     assert table.row_count == 4
     assert [column.header for column in table.columns] == ["prompts", "attribute", *NAMES]
+
+
+def test_the_share_of_the_gap_is_told(result):
+    gap = Measure(
+        contender="student",
+        against="teacher in 1 step",
+        split="trained",
+        name="gap closed",
+        clips=16,
+        interval=Interval(0.634, 0.5, 1.02),
+    )
+    html = render_report(dataclasses.replace(result, gaps=(gap,)), shown=0)
+    assert "63%" in html
+    assert "50 to 102" in html
+    assert "closes 63% of the gap of teacher in 1 step" in gap_line(gap)
 
 
 def test_a_students_verdict_is_told_with_its_reasons(result):

@@ -10,8 +10,9 @@ from jobs.autoencoder_step import trains_on_images
 from jobs.autoencoder_validation import evaluating
 from jobs.recipe import AutoencoderSection, Recipe
 from jobs.side_by_side import side_by_side
-from jobs.train_autoencoder import build, check_fit, open_perceptual
+from jobs.train_autoencoder import build, check_fit, open_checkpoints, open_perceptual
 from tests.tiny import make_autoencoder
+from tests.video_platform.training.saved_network import Network
 from tests.video_platform.training.test_engine import launch
 from video_models.formats import save_autoencoder
 from video_models.objectives.config import ReconstructionConfig
@@ -104,6 +105,7 @@ def recipe(tmp_path, *overrides):
         (["autoencoder.train=decoder"], "needs start_from"),
         (["autoencoder.image_share=1.5"], "image_share = 1.5"),
         (["autoencoder.loss={lpips: 1.0}"], "lpips_weights names no file"),
+        (["autoencoder.training.sequence_parallel=2"], "sequence_parallel = 2 .* leave it at 1"),
     ],
 )
 def test_a_section_that_cannot_be_trained_is_refused_by_name(tmp_path, overrides, says):
@@ -127,6 +129,23 @@ def test_a_section_that_cannot_be_trained_is_refused_by_name(tmp_path, overrides
 def test_clips_that_do_not_fit_are_refused_before_anything_starts(tmp_path, overrides, says):
     with pytest.raises(ConfigError, match=says):
         check_fit(recipe(tmp_path, *overrides))
+
+
+def test_a_recipe_says_which_checkpoints_stay(tmp_path):
+    knobs = {"checkpoint_every": 2, "keep_checkpoints": 1, "keep_every": 4}
+    given = recipe(
+        tmp_path,
+        f"project={tmp_path}",
+        *(f"autoencoder.training.{name}={value}" for name, value in knobs.items()),
+    )
+    store = open_checkpoints(given, source="clips")
+    for step in (2, 4, 6, 8, 10):
+        store.save({"autoencoder": Network(step)}, step=step, state={})
+        if step == 6:
+            store.mark_good(step)
+    assert store.has_good()  # waits for everything
+    left = {path.parent.name for path in tmp_path.glob("checkpoints/autoencoder/*/manifest.json")}
+    assert left == {f"step-{step:08d}" for step in (4, 6, 8, 10)}
 
 
 def test_a_start_that_does_not_fit_is_named(tmp_path):

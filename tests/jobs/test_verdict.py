@@ -146,6 +146,48 @@ def test_a_less_accurate_student_is_caught_and_the_reason_says_so():
     assert judge(marked(wrong_every=64), marked()).passed
 
 
+def in_suites(**wrong):
+    """Scores of two suites with marks of their own; `wrong` is the share of each that is wrong."""
+    kinds = {"two objects": ("binding", "swapped"), "counting": ("count", "binding")}
+    thumbnail = np.zeros((2, 8, 8, 3), np.float32)
+    found = {}
+    for number, (suite, marks) in enumerate(kinds.items()):
+        for seed in range(64):
+            share = {name: wrong.get(f"{suite}: {name}", 0) for name in marks}
+            found[100 * number + seed // 4, seed] = ClipScore(
+                thumbnail=thumbnail,
+                saturation=0.5,
+                motion=1.0,
+                suite=suite,
+                marks={
+                    name: (seed % 8 >= 8 * share[name]) != (name == "swapped") for name in marks
+                },
+            )
+    return found
+
+
+def reasons(student, teacher):
+    return [each.what for each in judge(student, teacher).failures]
+
+
+def test_marks_of_equal_name_count_apart_in_each_suite():
+    what = "the change in the share of clips of the suite {!r} with the right binding"
+    worse = in_suites(**{"two objects: binding": 0.5})
+    assert reasons(worse, in_suites()) == [what.format("two objects")]
+    assert reasons(in_suites(), worse) == []
+    worse = in_suites(**{"counting: binding": 0.5})
+    assert reasons(worse, in_suites()) == [what.format("counting")]
+
+
+def test_a_failure_that_becomes_more_frequent_is_caught_and_a_rarer_one_is_not():
+    swapping = in_suites(**{"two objects: swapped": 0.5})
+    verdict = judge(swapping, in_suites())
+    (failure,) = verdict.failures
+    assert (failure.interval.value, failure.limit) == (0.5, 0.05)
+    assert failure.what.endswith("of the suite 'two objects' that are swapped")
+    assert judge(in_suites(), swapping).passed
+
+
 def test_limits_are_the_callers():
     assert judge(marked(wrong_every=4), marked(), limits=Limits(accuracy_drop=0.5)).passed
 

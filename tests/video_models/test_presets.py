@@ -84,6 +84,7 @@ ABOUT = {
     "130m": 131e6,
     "25m": 24e6,
     "hunyuan-video": 12.8e9,
+    "flux-12b": 11.9e9,
     "joint-25m": 25.7e6,
     "movie-gen-30b": 30e9,
     "shapes": 1.4e6,

@@ -51,7 +51,8 @@ def conditioned(
         text: captions (B).
         guidance: scales (B,) for students that take the scale as an input.
     """
-    return lambda x, t: network(x, t, text.embeddings, text_mask=text.mask, guidance=guidance)
+    embeddings, mask = text.inputs  # once, so that a network may know them again
+    return lambda x, t: network(x, t, embeddings, text_mask=mask, guidance=guidance)
 
 
 def guided(

@@ -12,13 +12,14 @@ Legend: x the student's clean latents (B, ...), frames (B, C, T, H, W), t times 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from video_models.diffusion.guidance import VelocityFunction
 from video_models.diffusion.paths import RECTIFIED_FLOW, add_noise, convert
-from video_models.distillation.heads import Features, Grid, Heads, tell_apart
+from video_models.distillation.heads import Features, Grid, Heads, Judge, Verdict, tell_apart
 from video_models.objectives.adversarial import generator_hinge
 from video_models.objectives.denoising import squared_error
 
@@ -50,8 +51,8 @@ def discriminator_loss(
     grid: Grid,
     condition: Tensor | None = None,
     r1: float = 1e-5,
-) -> Tensor:
-    """Return the heads' side of the game: hinge, and R1 by the features of real frames; (B,).
+) -> Verdict:
+    """Return the heads' side of the game: hinge, and R1 by the features of real frames.
 
     Args:
         heads: trained.
@@ -67,8 +68,22 @@ def discriminator_loss(
     return tell_apart(heads, tokens, others, grid=grid, condition=condition, r1=r1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pulled:
+    """The student's side of the game."""
+
+    loss: Tensor
+    """The game on frames and `weight` times the teacher's pull, (B,)."""
+
+    score: Tensor
+    """Mean logit of the student's frames, (B,), without gradient."""
+
+    distance: Tensor
+    """The teacher's pull by itself, (B,), without gradient."""
+
+
 def student_loss(
-    heads: Heads,
+    heads: Judge,
     features: FrameFeatures,
     teacher: VelocityFunction,
     x: Tensor,
@@ -79,8 +94,8 @@ def student_loss(
     grid: Grid,
     condition: Tensor | None = None,
     weight: float = 2.5,
-) -> Tensor:
-    """Return the student's side, the game on frames and `weight` times `teacher_loss`; (B,).
+) -> Pulled:
+    """Return the student's side, the game on frames and `weight` times `teacher_loss`.
 
     Args:
         heads: its opponents.
@@ -95,4 +110,5 @@ def student_loss(
         weight: lambda.
     """
     game = generator_hinge(heads(features(frames), grid, condition))
-    return game + weight * teacher_loss(teacher, x, noise, t)
+    pull = teacher_loss(teacher, x, noise, t)
+    return Pulled(loss=game + weight * pull, score=-game.detach(), distance=pull.detach())

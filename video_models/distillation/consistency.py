@@ -18,6 +18,7 @@ lie on one line of noise.
 Legend: x_t sample at t, r the next time, B samples.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def jump(network: VelocityFunction, x: Tensor, t: Tensor, edge: Tensor) -> Tenso
     return x + spread(edge - t, x) * network(x, t)
 
 
+@torch.no_grad()
 def solve(teacher: VelocityFunction, x: Tensor, step: Hop, *, solver: Solver) -> Tensor:
     """Return the sample after one step of the teacher, from `step.start` to `step.end`."""
     t, r = step.start.to(x), step.end.to(x)
@@ -85,7 +87,22 @@ def solve(teacher: VelocityFunction, x: Tensor, step: Hop, *, solver: Solver) ->
     return torch.where(spread(r > 0, x), second, ahead)
 
 
-@torch.no_grad()
+def trajectory(
+    teacher: VelocityFunction, noise: Tensor, grid: Tensor, *, solver: Solver = "euler"
+) -> Tensor:
+    """Return the teacher's own states at all times of a grid, (N + 1, B, ...); the first is noise.
+
+    The step between two of them is `solve`: what a student learns from, in place of noised clips,
+    where guidance leads trajectories away from what noised clips cover.
+    """
+    states = [noise]
+    for t, r in itertools.pairwise(grid):
+        start, end = t.expand(len(noise)), r.expand(len(noise))
+        step = Hop(start=start, end=end, edge=end)
+        states.append(solve(teacher, states[-1], step, solver=solver))
+    return torch.stack(states)
+
+
 def consistency_target(
     target: VelocityFunction,
     teacher: VelocityFunction,
@@ -95,7 +112,12 @@ def consistency_target(
     solver: Solver = "euler",
 ) -> Tensor:
     """Return where the student is to jump to from x_t; see `consistency_loss`."""
-    x_r = solve(teacher, x_t, step, solver=solver)
+    return landing(target, solve(teacher, x_t, step, solver=solver), step)
+
+
+@torch.no_grad()
+def landing(target: VelocityFunction, x_r: Tensor, step: Hop) -> Tensor:
+    """Return where the student is to jump to, the teacher's step having led to x_r."""
     return jump(target, x_r, step.end, step.edge)
 
 

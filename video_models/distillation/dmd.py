@@ -11,6 +11,8 @@ pure noise.
 Legend: x clean samples of the student, (B, ...); t times (B,).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -20,18 +22,32 @@ from video_models.diffusion.sampler import Renoise
 from video_models.diffusion.stochastic import sample_consistency
 
 
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """Where the student's samples are to go, and how far both denoisers are from them."""
+
+    direction: Tensor
+    """(x_fake - x_T) / mean |x - x_T|, like x; the student goes against it."""
+
+    to_teacher: Tensor
+    """Mean |x - x_T| of each sample, (B,): falls as samples become likely to the teacher."""
+
+    to_fake: Tensor
+    """Mean |x - x_fake| of each sample, (B,): falls as the fake network learns them."""
+
+
 @torch.no_grad()
-def matching_direction(
+def matching(
     fake: VelocityFunction, teacher: VelocityFunction, x: Tensor, noise: Tensor, t: Tensor
-) -> Tensor:
-    """Return (x_fake - x_T) / mean |x - x_T| at the noised samples, like x.
+) -> Matching:
+    """Compare what two networks make of the student's samples, noised.
 
     Equation 7 of DMD with its weight of equation 8; entries that are not finite become 0.
 
     Args:
         fake: denoises the student's samples; unguided.
         teacher: frozen, guided.
-        x: the student's clean samples.
+        x: the student's clean samples, in fp32 or wider.
         noise: standard normal, like x.
         t: times away from 0 and 1, (B,).
     """
@@ -40,17 +56,21 @@ def matching_direction(
         convert(network(x_t, t), x_t, t, source="v", target="x0") for network in (fake, teacher)
     )
     size = (x - theirs).flatten(1).abs().mean(dim=1).clamp_min(1e-8)
-    return torch.nan_to_num((ours - theirs) / spread(size, x), posinf=0.0, neginf=0.0)
+    direction = (ours - theirs) / spread(size, x)
+    return Matching(
+        direction=torch.nan_to_num(direction, posinf=0.0, neginf=0.0),
+        to_teacher=size,
+        to_fake=(x - ours).abs().flatten(1).mean(dim=1),
+    )
 
 
-def dmd_loss(
-    fake: VelocityFunction, teacher: VelocityFunction, x: Tensor, noise: Tensor, t: Tensor
-) -> Tensor:
-    """Return a loss (B,) whose gradient at x is `matching_direction` over a sample's entries.
+def dmd_loss(x: Tensor, direction: Tensor) -> Tensor:
+    """Return a loss (B,) whose gradient at x is the direction over a sample's entries.
 
-    Args: see `matching_direction`; x carries the student's graph.
+    Args:
+        x: the student's clean samples, with their graph.
+        direction: of `matching`, at x.
     """
-    direction = matching_direction(fake, teacher, x.detach(), noise, t)
     goal = (x - direction).detach()
     return 0.5 * (x - goal).square().flatten(1).mean(dim=1)
 

@@ -8,7 +8,8 @@ Legend: B samples, N = F R Q tokens of a grid of frames, rows and columns, D the
 the condition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,9 @@ from video_models.objectives.adversarial import discriminator_hinge, gradient_pe
 Grid = tuple[int, int, int]
 Features = Sequence[Tensor]
 """Tokens (B, N, D) after several blocks of a frozen network."""
+
+Judge = Callable[[Features, Grid, Tensor | None], Tensor]
+"""`Heads`, or a copy of them that gathers no gradient."""
 
 
 class TokenHead(nn.Module):
@@ -98,6 +102,20 @@ class Heads(nn.Module):
         return torch.stack(penalties).sum(dim=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What heads said of real and fake samples, and what they are to learn from it."""
+
+    loss: Tensor
+    """Hinge and R1 of each pair, (B,)."""
+
+    real: Tensor
+    """Logits of the real samples, (B, heads x N), without gradient."""
+
+    fake: Tensor
+    """Logits of the student's samples, the same."""
+
+
 def tell_apart(
     heads: Heads,
     real: Features,
@@ -106,8 +124,8 @@ def tell_apart(
     grid: Grid,
     condition: Tensor | None = None,
     r1: float = 0.0,
-) -> Tensor:
-    """Return the heads' side of the game, hinge and R1, (B,).
+) -> Verdict:
+    """Return the heads' side of the game, hinge and R1.
 
     Args:
         heads: trained.
@@ -118,5 +136,8 @@ def tell_apart(
         r1: weight of the penalty at the real features.
     """
     real, fake = ([tokens.detach() for tokens in features] for features in (real, fake))
-    hinge = discriminator_hinge(heads(real, grid, condition), heads(fake, grid, condition))
-    return hinge + r1 * heads.penalty(real, grid, condition) if r1 else hinge
+    up, down = heads(real, grid, condition), heads(fake, grid, condition)
+    loss = discriminator_hinge(up, down)
+    if r1:
+        loss = loss + r1 * heads.penalty(real, grid, condition)
+    return Verdict(loss=loss, real=up.detach(), fake=down.detach())

@@ -14,14 +14,11 @@ import torch
 from torch import Generator, Tensor
 
 from video_models.diffusion.paths import add_noise
-from video_models.distillation.heads import Features, Grid, Heads, tell_apart
+from video_models.distillation.heads import Features, Grid, Heads, Judge, Verdict, tell_apart
 from video_models.objectives.adversarial import generator_hinge
 
 FeatureFunction = Callable[[Tensor, Tensor], Features]
 """(x_t, t) -> tokens of the frozen teacher after its chosen blocks."""
-
-Judge = Callable[[Features, Grid, Tensor | None], Tensor]
-"""`Heads`, or a copy of them that gathers no gradient."""
 
 
 def draw_student_times(
@@ -74,8 +71,8 @@ def discriminator_loss(
     grid: Grid,
     condition: Tensor | None = None,
     r1: float = 0.0,
-) -> Tensor:
-    """Return the heads' side of the game, hinge and R1, (B,).
+) -> Verdict:
+    """Return the heads' side of the game, hinge and R1.
 
     Args:
         heads: trained.

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from video_models.formats import hunyuan_transformer, wan_transformer
-from video_models.formats.folder import ModelFormatError, load_weights, read_folder, write_folder
+from video_models.formats.folder import (
+    ModelFormatError,
+    load_weights,
+    read_config,
+    read_folder,
+    write_folder,
+)
 from video_models.formats.tensor_file import read_tensors
 from video_models.formats.wan_transformer_names import is_original, published
 from video_models.transformer.config import TransformerConfig
@@ -126,6 +132,15 @@ def open_transformer(
             f"{path} holds a {type(model).__name__}; what reads it needs a {kind.__name__}"
         )
     return model
+
+
+def read_transformer_config(folder: str | Path) -> AnyTransformerConfig:
+    """Return the config of a folder of ours or of diffusers', without opening its weights.
+
+    Raises:
+        ModelFormatError: it is no such folder, or a variant that is not supported.
+    """
+    return _config_of(read_config(folder), where=Path(folder))[1]
 
 
 def save_transformer(model: AnyTransformer, folder: str | Path, format: Format = "auto") -> None:

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from video_models.layers.inference import is_inference
-
 Gelu = Literal["tanh", "none"]
 """By the approximation with tanh, or exactly."""
 
@@ -26,20 +24,28 @@ _SLOPE = 2 * math.sqrt(2 / math.pi)
 _CUBE = 0.044715 * _SLOPE
 
 
-def activate(y: Tensor, gelu: Gelu | None) -> Tensor:
-    """Return GELU of y, or y where none is asked for; y may be overwritten in inference."""
+def activate(y: Tensor, gelu: Gelu | None, *, in_place: bool = False) -> Tensor:
+    """Return GELU of y, or y where none is asked for.
+
+    Args:
+        y: any tensor.
+        gelu: which one.
+        in_place: whether y may be overwritten, because no derivative is taken of what made it; y
+            itself does not tell within `torch.func.jvp`.
+    """
     if gelu is None:
         return y
     if gelu == "none" or not _tanh_is_slow(y):
         return F.gelu(y, approximate=gelu)
-    if is_inference(y) and y.is_contiguous():
+    if in_place and y.is_contiguous():
         return by_sigmoid(y, out=y)
     return _BySigmoid.apply(y)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def by_sigmoid(y: Tensor, *, out: Tensor) -> Tensor:
     """Write x sigmoid(u) of contiguous y to contiguous `out`, which may be y, and return it."""
-    for x, result in zip(y.view(-1).split(CHUNK), out.view(-1).split(CHUNK), strict=True):
+    parts = (torch.split(each.view(-1), CHUNK) for each in (y, out))
+    for x, result in zip(*parts, strict=True):
         u = (x * x).mul_(_CUBE).add_(_SLOPE).mul_(x)
         torch.mul(x, u.sigmoid_(), out=result)
     return out

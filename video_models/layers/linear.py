@@ -28,9 +28,10 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, *, gelu: Gelu | None = None) -> Tensor:
         """Return (..., K) from (..., C)."""
+        in_place = gelu is not None and is_inference(x, self.weight, self.bias)
         if not _suits_onednn(x, self.weight, self.bias):
-            return activate(F.linear(x, self.weight, self.bias), gelu)
-        if gelu is not None and is_inference(x, self.weight, self.bias):
+            return activate(F.linear(x, self.weight, self.bias), gelu, in_place=in_place)
+        if in_place:
             return _product(x, self.weight, self.bias, gelu)
         return activate(_OneDNN.apply(x, self.weight, self.bias), gelu)  # type: ignore[no-untyped-call]
 

@@ -3,8 +3,9 @@
 Legend: B captions, L tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +21,40 @@ class TextBatch:
     mask: Tensor
     """(B, L) bool, True for real tokens."""
 
+    more: tuple["TextBatch", ...] = ()
+    """The same captions as further text encoders read them, in the order of the model's."""
+
     def __len__(self) -> int:
         return len(self.embeddings)
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Slots of one caption, L of each encoder."""
+        return (self.mask.shape[1], *(each.mask.shape[1] for each in self.more))
+
+    @property
+    def inputs(self) -> tuple[Any, Any]:
+        """Embeddings and masks as a transformer takes them: lists of those of several encoders."""
+        if not self.more:
+            return self.embeddings, self.mask
+        each = (self, *self.more)
+        return [text.embeddings for text in each], [text.mask for text in each]
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextBatch":
         """Return it on another device, the embeddings in another dtype if one is given."""
-        return TextBatch(embeddings=self.embeddings.to(device, dtype), mask=self.mask.to(device))
+        return TextBatch(
+            embeddings=self.embeddings.to(device, dtype),
+            mask=self.mask.to(device),
+            more=tuple(each.to(device, dtype) for each in self.more),
+        )
 
     def __getitem__(self, rows: Tensor | slice) -> "TextBatch":
         """Return some of the captions."""
-        return TextBatch(embeddings=self.embeddings[rows], mask=self.mask[rows])
+        return TextBatch(
+            embeddings=self.embeddings[rows],
+            mask=self.mask[rows],
+            more=tuple(each[rows] for each in self.more),
+        )
 
 
 def pad_text(captions: Sequence[Tensor], length: int) -> TextBatch:
@@ -51,26 +76,46 @@ def pad_text(captions: Sequence[Tensor], length: int) -> TextBatch:
     return TextBatch(embeddings=embeddings, mask=mask)
 
 
+def together(texts: Sequence[TextBatch]) -> TextBatch:
+    """Return the same captions, as several text encoders read them, as one batch."""
+    first, *more = texts
+    return TextBatch(embeddings=first.embeddings, mask=first.mask, more=tuple(more))
+
+
 def drop_captions(text: TextBatch, empty: TextBatch, dropped: Tensor) -> TextBatch:
     """Return the batch with the empty caption in place of those marked in `dropped`, (B,) bool.
 
     Classifier-free guidance needs a model that has seen both (Ho & Salimans 2022, arXiv
-    2207.12598).
+    2207.12598). A caption is left out for all text encoders at once.
 
     Args:
         text: the captions.
         empty: the empty caption, a batch of one of the same length.
         dropped: which captions to leave out.
     """
-    return TextBatch(
-        embeddings=torch.where(dropped[:, None, None], empty.embeddings, text.embeddings),
-        mask=torch.where(dropped[:, None], empty.mask, text.mask),
-    )
+
+    def drop(one: TextBatch, none: TextBatch) -> TextBatch:
+        return TextBatch(
+            embeddings=torch.where(dropped[:, None, None], none.embeddings, one.embeddings),
+            mask=torch.where(dropped[:, None], none.mask, one.mask),
+        )
+
+    return _by_encoder(drop, text, empty)
 
 
 def join(*batches: TextBatch) -> TextBatch:
     """Return several batches of one length as one."""
-    return TextBatch(
-        embeddings=torch.cat([batch.embeddings for batch in batches]),
-        mask=torch.cat([batch.mask for batch in batches]),
-    )
+
+    def lay(*parts: TextBatch) -> TextBatch:
+        return TextBatch(
+            embeddings=torch.cat([part.embeddings for part in parts]),
+            mask=torch.cat([part.mask for part in parts]),
+        )
+
+    return _by_encoder(lay, *batches)
+
+
+def _by_encoder(function: Callable[..., TextBatch], *batches: TextBatch) -> TextBatch:
+    """Apply a function to what each text encoder made of some batches."""
+    each = zip(*((batch, *batch.more) for batch in batches), strict=True)
+    return together([function(*texts) for texts in each])

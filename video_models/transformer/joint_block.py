@@ -6,6 +6,8 @@ compute attention and feed-forward side by side (Dehghani et al. 2023, arXiv 230
 Names of parameters are those of the published checkpoints.
 
 Legend: B batch, S video tokens, L text tokens, N = S + L, D width, H heads, d channels of a head.
+Samples of different shapes that are packed into one sequence have B = 1, S video tokens and L text
+tokens together; there are M captions and times.
 """
 
 from typing import NamedTuple
@@ -22,14 +24,17 @@ from video_models.layers.rope import Rotation, rotate
 from video_models.layers.sequence import Placement
 from video_models.transformer.joint_config import JointTransformerConfig
 from video_models.transformer.joint_modulation import Modulation
+from video_models.transformer.joint_packing import among_samples, over_stretches
 from video_models.transformer.joint_text import EPS
+from video_models.transformer.packing import by_sample
 
 
 class JointContext(NamedTuple):
     """What a block is given beside the tokens."""
 
     vector: Tensor
-    """Time, guidance and the text as a whole, (B, 1, D)."""
+    """Time, guidance and the text as a whole, (B, 1, D); packed, one a sample, (M, 1, D). Where
+    tokens have times of their own, that of each token that is here, (B, N, D)."""
     turn: Rotation
     """Rotary positions of the tokens that are here; those of text do not turn. (N, d / 2)."""
     mask: Tensor | None
@@ -38,8 +43,20 @@ class JointContext(NamedTuple):
     """How many tokens that are here are of the video."""
     tokens: int
     """N, wherever they are."""
+    samples: tuple[int, ...]
+    """Video tokens of each packed sample, or of one of the batch, wherever they are."""
+    text: int
+    """Text tokens of each."""
+    here: tuple[int, ...]
+    """Tokens that are here of each stretch: of the video of each, then of the text of each."""
     placement: Placement
     """Where the tokens are."""
+
+
+def vectors_of(context: JointContext) -> tuple[Tensor, Tensor]:
+    """Return the vector of video tokens, and that of text tokens."""
+    vector, video = context.vector, context.video
+    return (vector, vector) if vector.shape[1] == 1 else (vector[:, :video], vector[:, video:])
 
 
 class JointAttention(Attention):
@@ -72,6 +89,25 @@ class JointAttention(Attention):
         return self.split_normed(layer(text), norm)
 
 
+class Stream(NamedTuple):
+    """What modulates the tokens of one kind, of video or of text, in a block."""
+
+    norm: nn.Module
+    parts: tuple[Tensor, ...]
+    """Shift, scale and gate of attention, then of the feed-forward network."""
+    lengths: tuple[int, ...]
+    """Tokens that are here of each packed sample, or of one of the batch."""
+
+    def normed(self, x: Tensor, first: int = 0) -> Tensor:
+        """Return the tokens normed under the shift and the scale from a place on."""
+        return by_sample(self.norm, [x], self.parts[first : first + 2], self.lengths).type_as(x)
+
+    def finished(self, x: Tensor, answer: Tensor, ff: nn.Module) -> Tensor:
+        """Add the answer of attention, and what the feed-forward network makes of the sum."""
+        x = by_sample(add_gated, [x, answer], self.parts[2:3], self.lengths)
+        return by_sample(add_gated, [x, ff(self.normed(x, 3))], self.parts[5:], self.lengths)
+
+
 class DualBlock(nn.Module):
     """Joint attention and feed-forward, with weights of their own for video and text."""
 
@@ -88,25 +124,13 @@ class DualBlock(nn.Module):
     def forward(self, x: Tensor, context: JointContext) -> Tensor:
         """Return the tokens after this block, (B, N, D)."""
         video, text = x[:, : context.video], x[:, context.video :]
-        of_video, of_text = self.norm1(context.vector), self.norm1_context(context.vector)
-        answers = self.attn.attend_both(
-            self._normed(video, *of_video[:2]), self._normed(text, *of_text[:2]), context
-        )
-        video = self._finish(video, answers[0], of_video[2:], self.ff)
-        text = self._finish(text, answers[1], of_text[2:], self.ff_context)
+        (vector, text_vector), half = vectors_of(context), len(context.samples)
+        of_video = Stream(self.norm, self.norm1(vector), context.here[:half])
+        of_text = Stream(self.norm, self.norm1_context(text_vector), context.here[half:])
+        answers = self.attn.attend_both(of_video.normed(video), of_text.normed(text), context)
+        video = of_video.finished(video, answers[0], self.ff)
+        text = of_text.finished(text, answers[1], self.ff_context)
         return torch.cat((video, text), dim=1)
-
-    def _normed(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        normed: Tensor = self.norm(x, shift, scale).type_as(x)
-        return normed
-
-    def _finish(
-        self, x: Tensor, answer: Tensor, modulation: tuple[Tensor, ...], ff: nn.Module
-    ) -> Tensor:
-        """Add the answer of attention, and what the feed-forward network makes of the sum."""
-        gate, ffn_shift, ffn_scale, ffn_gate = modulation
-        x = add_gated(x, answer, gate)
-        return add_gated(x, ff(self._normed(x, ffn_shift, ffn_scale)), ffn_gate)
 
 
 class SingleBlock(nn.Module):
@@ -131,11 +155,12 @@ class SingleBlock(nn.Module):
     def forward(self, x: Tensor, context: JointContext) -> Tensor:
         """Return the tokens after this block, (B, N, D)."""
         shift, scale, gate = self.norm(context.vector)
-        y: Tensor = self.norm1(x, shift, scale).type_as(x)
+        y = over_stretches(self.norm1, [x], [shift, scale], context.here).type_as(x)
         q, (k, v) = self.attn.queries(y), self.attn.keys_values(y)
         answer = attend_all(self.attn.function, q, k, v, context).type_as(x)
         inner = gelu_of(self.proj_mlp, y, "tanh")
-        return add_gated(x, self.proj_out(torch.cat((answer, inner), dim=-1)), gate)
+        update = self.proj_out(torch.cat((answer, inner), dim=-1))
+        return over_stretches(add_gated, [x, update], [gate], context.here)
 
 
 def attend_all(
@@ -143,5 +168,6 @@ def attend_all(
 ) -> Tensor:
     """Return what all tokens answer to those that are here, (B, N, D)."""
     q, k = rotate(q, context.turn), rotate(k, context.turn)
+    kernel = among_samples(kernel, context.samples, context.text)
     kernel = context.placement.attend(kernel, context.tokens)
     return kernel(q, k, v, context.mask).flatten(-2)

@@ -2,7 +2,7 @@
 
 Names of parameters are those of the published checkpoints.
 
-Legend: B batch, D width.
+Legend: B batch, S tokens (1 where all share one time), D width.
 """
 
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class Modulation(nn.Module):
         self.linear = WideLinear(dim, parts * dim)
 
     def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
-        """Return the parts, (B, 1, D) each, from (B, 1, D)."""
+        """Return the parts, (B, S, D) each, from (B, S, D)."""
         projected: Tensor = self.linear(F.silu(vector))
         return projected.chunk(self.parts, dim=-1)
 
@@ -61,20 +61,27 @@ class VectorSum(nn.Module):
         self.text_embedder = None if text_dim is None else VectorEmbedder(text_dim, dim)
         self.guidance_embedder = NumberEmbedder(FREQ_DIM, dim) if guidance else None
 
-    def forward(self, t: Tensor, text: Tensor | None, guidance: Tensor | None = None) -> Tensor:
-        """Return (B, 1, D), float32 or wider.
+    def forward(self, t: Tensor, beside: Tensor | None) -> Tensor:
+        """Return (B, S, D), float32 or wider.
 
         Args:
-            t: times in [0, 1], (B,).
+            t: times in [0, 1], (B, S).
+            beside: what `beside` returned, (B, 1, D), or spread over tokens, (B, S, D).
+        """
+        time: Tensor = self.timestep_embedder(t * TIME_UNITS)
+        return time if beside is None else time + beside
+
+    def beside(self, text: Tensor | None, guidance: Tensor | None = None) -> Tensor | None:
+        """Return what is added to the time of a sample, (B, 1, D); None for nothing.
+
+        Args:
             text: what `embed_text` returned, (B, D).
             guidance: scales, (B,).
         """
-        total: Tensor = self.timestep_embedder(t * TIME_UNITS)
-        if text is not None:
-            total = total + text
+        parts = [] if text is None else [text]
         if self.guidance_embedder is not None and guidance is not None:
-            total = total + self.guidance_embedder(guidance * GUIDANCE_UNITS)
-        return total[:, None]
+            parts.append(self.guidance_embedder(guidance * GUIDANCE_UNITS))
+        return sum(parts[1:], start=parts[0])[:, None] if parts else None
 
     def embed_text(self, text: Tensor | None) -> Tensor | None:
         """Return the part that no time changes, (B, D) from (B, text_dim)."""

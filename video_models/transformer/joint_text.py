@@ -7,6 +7,8 @@ checkpoints.
 Legend: B batch, L text tokens, D width.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from video_models.layers.attention import Attention, AttentionFunction
 from video_models.layers.linear import Linear
 from video_models.layers.modulation import add_gated
 from video_models.layers.norms import WideLayerNorm
+from video_models.transformer.inputs import Masks, Texts
 from video_models.transformer.joint_config import JointTransformerConfig
 from video_models.transformer.joint_modulation import Modulation, VectorSum
 
@@ -111,15 +114,42 @@ class TextEmbedder(nn.Module):
         Args:
             tokens: as `project` returned them.
             mean: the same.
-            t: times in [0, 1], (B,).
+            t: times in [0, 1], (B, 1).
             mask: which tokens are seen, (B, L) bool; None for all.
         """
         if self.time_text_embed is None:
             return tokens
-        vector = self.time_text_embed(t, mean)
+        vector = self.time_text_embed(t, self.time_text_embed.beside(mean))
         for block in self.token_refiner.refiner_blocks:
             tokens = block(tokens, vector, mask)
         return tokens
+
+
+def texts_apart(
+    text: Texts, mask: Masks, pooled: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the embeddings, which of them are seen, and the pooled embedding, (B, pooled_dim).
+
+    Args:
+        text: embeddings (B, L, text_dim), or a list of those and the pooled one, (B, 1,
+            pooled_dim), as two text encoders give them.
+        mask: of the first, (B, L) bool, or a list of those of both.
+        pooled: the pooled one, where it is not in the list.
+
+    Raises:
+        ValueError: the list is of another length, or the second text of more than one token.
+    """
+    if isinstance(text, Tensor) and not isinstance(mask, Sequence):
+        return text, mask, pooled
+    texts = [text] if isinstance(text, Tensor) else [*text]
+    masks = [*mask] if isinstance(mask, Sequence) else [mask] * len(texts)
+    if len(texts) != 2 or len(masks) != 2 or pooled is not None or texts[1].shape[1] != 1:
+        raise ValueError(
+            f"{len(texts)} texts, {len(masks)} masks and {'a' if pooled is not None else 'no'} "
+            "pooled embedding; a joint transformer takes one text, or a list of its tokens and of "
+            "one pooled embedding a caption, (batch, 1, pooled_dim)"
+        )
+    return texts[0], masks[0], texts[1][:, 0]
 
 
 def _mean(text: Tensor, mask: Tensor | None) -> Tensor:

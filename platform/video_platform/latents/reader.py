@@ -219,6 +219,14 @@ class Cache:
         }
 
     @property
+    def layer_specs(self) -> dict[str, LayerSpec]:
+        """What the further layers are bound to, by name."""
+        return {
+            name: read_layer(self._root, folder).spec
+            for name, folder in sorted(self.header.clip.items())
+        }
+
+    @property
     def fingerprint(self) -> str:
         """Hash of what the latents are bound to."""
         return self.spec.fingerprint
@@ -277,6 +285,7 @@ def check_matches(
     *,
     sizes: Sequence[ClipSize],
     text: Mapping[str, LayerSpec] | None = None,
+    layers: Mapping[str, LayerSpec] | None = None,
 ) -> None:
     """Check that a cache is what a recipe would make.
 
@@ -285,6 +294,7 @@ def check_matches(
         latent: what its latents should be bound to.
         sizes: the sizes that its clips may have.
         text: what its embeddings should be bound to, by the encoders that are needed.
+        layers: what its further layers should be bound to, as far as they are needed.
 
     Raises:
         StaleCacheError: it is not; the message names every field that differs.
@@ -294,12 +304,15 @@ def check_matches(
     if other:
         held, allowed = (", ".join(map(str, each)) for each in (other, sorted(sizes)))
         unlike.append(f"it holds clips of {held}, the recipe makes {allowed}")
-    made = cache.text_specs
-    for name, spec in (text or {}).items():
-        if name in made:
-            unlike += differences(made[name].identity, dict(spec.identity), f"text.{name}")
-        else:
-            unlike.append(f"it holds no text {name!r}, only {', '.join(made) or 'none'}")
+    for kind, made, wanted in (
+        ("text", cache.text_specs, text or {}),
+        ("layer", cache.layer_specs if layers else {}, layers or {}),
+    ):
+        for name, spec in wanted.items():
+            if name in made:
+                unlike += differences(made[name].identity, dict(spec.identity), f"{kind}.{name}")
+            else:
+                unlike.append(f"it holds no {kind} {name!r}, only {', '.join(made) or 'none'}")
     if unlike:
         raise StaleCacheError(
             f"the cache {cache.url} was made otherwise: {'; '.join(unlike)}; "

@@ -23,4 +23,9 @@ def render(program: Program) -> NDArray[np.uint8]:
             width=program.size,
         )
         frames += covered[..., None] * (np.array(PALETTE[each.colour], np.float32) - background)
+    if program.text is not None:
+        covered = program.text.coverage(time, size=program.size)
+        frames += covered[..., None] * (
+            np.array(PALETTE[program.text.colour], np.float32) - background
+        )
     return np.rint(frames).clip(0, 255).astype(np.uint8)

@@ -59,20 +59,28 @@ def segment(frames: NDArray[np.uint8], *, background: str, colours: Sequence[str
         background: a key of `BACKGROUNDS`.
         colours: keys of `PALETTE`.
     """
-    ground = np.array(BACKGROUNDS[background], np.float32)
-    directions = np.array([PALETTE[name] for name in colours], np.float32) - ground
-    offset = frames.astype(np.float32) - ground
+    directions = np.stack([direction_of(name, background=background) for name in colours])
+    offset = offset_of(frames, background=background)
     nearest = _nearest(offset, directions)
     blobs = []
     for index, name in enumerate(colours):
         labels, count = ndimage.label(nearest == index, structure=_IN_FRAME)
         if count:
             # Another colour's pixels are nobody's edge.
-            strength = np.where(
-                (nearest == index) | (nearest == _NONE), _strength(offset, directions[index]), 0
-            )
+            mine = (nearest == index) | (nearest == _NONE)
+            strength = np.where(mine, strength_of(offset, directions[index]), 0)
             blobs += _blobs(name, labels, strength)
     return blobs
+
+
+def offset_of(frames: NDArray[np.uint8], *, background: str) -> Floats:
+    """Return how far each pixel is from the background in RGB, (T, H, W, 3)."""
+    return np.asarray(frames.astype(np.float32) - np.array(BACKGROUNDS[background], np.float32))
+
+
+def direction_of(colour: str, *, background: str) -> Floats:
+    """Return how far a colour is from the background in RGB, (3,)."""
+    return np.array(PALETTE[colour], np.float32) - np.array(BACKGROUNDS[background], np.float32)
 
 
 def _nearest(offset: Floats, directions: Floats) -> NDArray[np.intp]:
@@ -86,7 +94,7 @@ def _nearest(offset: Floats, directions: Floats) -> NDArray[np.intp]:
     return nearest
 
 
-def _strength(offset: Floats, direction: Floats) -> Floats:
+def strength_of(offset: Floats, direction: Floats) -> Floats:
     """Say how far each pixel stands from the background (0) towards a colour (1)."""
     seen = direction @ _LUMA_CHROMA.T
     strength = (offset @ (_LUMA_CHROMA.T @ seen)) / (seen @ seen)

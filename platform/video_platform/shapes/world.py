@@ -9,16 +9,19 @@ Two choices make the world readable after 4:2:0 compression, an autoencoder's bl
   brightness, and with it the outline, at full resolution.
 """
 
+import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from video_platform.shapes.geometry import SHAPES
+from video_platform.shapes.letters import GLYPHS, cell_size, cells_across
 
 Rgb = tuple[int, int, int]
 
@@ -46,7 +49,19 @@ MOTIONS: dict[str, tuple[int, int]] = {
     "up": (0, -1),
 }
 
+RELATIONS: dict[str, tuple[int, int]] = {
+    "above": (0, -1),
+    "below": (0, 1),
+    "left of": (-1, 0),
+    "right of": (1, 0),
+}
+"""Which way one object lies from another: x to the right, y down."""
+
 MAX_OBJECTS = 4
+MAX_LETTERS = 4
+TEXT_TRAVEL = (0.12, 0.18)
+"""Shortest and longest way of a row of letters in a clip, as a share of the frame's side."""
+
 MARGIN = 0.03
 """Room kept free along each edge of the frame, as a share of its side."""
 
@@ -111,13 +126,49 @@ class WorldConfig:
     held_out: float = 0.12
     """Share of the (colour, shape, motion) combinations that training clips never show."""
 
+    relations: float = 0.0
+    """Share of the clips of two different objects whose caption says where they are instead of how
+    they move ("a red circle left of a blue square"); it is true in every frame."""
+
+    unsaid: float = 0.0
+    """Share of the other captions that leave out a colour, a shape or a motion."""
+
+    texts: float = 0.0
+    """Share of the clips that show a row of letters and nothing else."""
+
+    letters: str = "".join(GLYPHS)
+    """Keys of `letters.GLYPHS`, what rows are made of."""
+
+    max_letters: int = MAX_LETTERS
+    """Most letters in a row, up to 4; they are drawn as large as fits."""
+
     def __post_init__(self) -> None:
         _check_names("colours", self.colours, PALETTE)
         _check_names("shapes", self.shapes, SHAPES)
         _check_names("motions", self.motions, MOTIONS)
         _check_names("background", (self.background,), BACKGROUNDS)
+        _check_names("letters", tuple(self.letters), GLYPHS)
         _check_numbers(self)
         _check_room(self)
+        if self.texts:
+            _check_rows(self)
+
+
+_LATER_KNOBS = ("relations", "unsaid", "texts", "letters", "max_letters")
+
+
+def origin_of(config: WorldConfig) -> dict[str, Any]:
+    """Return what a dataset says of the world that it was made from.
+
+    Knobs that came after the first datasets are left out at their defaults, so that the same world
+    has the same origin for ever.
+    """
+    defaults = {each.name: each.default for each in dataclasses.fields(config)}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in _LATER_KNOBS or value != defaults[name]
+    }
 
 
 def _check_names(field: str, names: tuple[str, ...], known: Collection[str]) -> None:
@@ -134,6 +185,10 @@ def _check_numbers(config: WorldConfig) -> None:
         "fps (above 0)": config.fps > 0,
         "copies (0 to 1)": 0 <= config.copies <= 1,
         "held_out (0 to 0.5)": 0 <= config.held_out <= 0.5,
+        "relations (0 to 1)": 0 <= config.relations <= 1,
+        "unsaid (0 to 1)": 0 <= config.unsaid <= 1,
+        "texts (0 to 1)": 0 <= config.texts <= 1,
+        "max_letters (1 to 4)": 1 <= config.max_letters <= MAX_LETTERS,
     }
     for what, holds in bounds.items():
         if not holds:
@@ -162,6 +217,46 @@ def _check_room(config: WorldConfig) -> None:
             f"an object of the largest radius {config.radius[1]} on the longest way "
             f"{config.travel[1]} needs {needed:.2f} of the frame: lower radius or travel"
         )
+
+
+def _check_rows(config: WorldConfig) -> None:
+    for count in range(1, config.max_letters + 1):
+        if not row_motions(config, count):
+            raise ValueError(
+                f"a row of max_letters={config.max_letters} has no room in {config.size} px for "
+                f"any of motions={config.motions!r}: lower max_letters, raise size, or add still, "
+                "up or down to motions"
+            )
+
+
+def row_cell(size: int, count: int) -> tuple[int, int] | None:
+    """Return the cell of a row of letters, (width, height) in pixels, as large as fits.
+
+    Room to move is kept free above it and, where the letters stay large enough, beside it. None
+    where the frame is too small.
+    """
+    room, kept = row_room(size), _kept(size)
+    moving = cell_size(count, width=room - kept, height=room - kept)
+    return moving or cell_size(count, width=room, height=room - kept)
+
+
+def row_motions(config: WorldConfig, count: int) -> tuple[str, ...]:
+    """Return the motions for which a row of `count` letters has room in the frame."""
+    cell = row_cell(config.size, count)
+    if cell is None:
+        return ()
+    is_free = cells_across(count) * cell[0] <= row_room(config.size) - _kept(config.size)
+    return tuple(each for each in config.motions if is_free or not MOTIONS[each][0])
+
+
+def row_room(size: int) -> int:
+    """Return the width of a frame between its margins, in whole pixels."""
+    return math.floor(size * (1 - MARGIN)) - math.ceil(size * MARGIN)
+
+
+def _kept(size: int) -> int:
+    """Return the shortest way of a row of letters, in whole pixels."""
+    return math.ceil(size * TEXT_TRAVEL[0])
 
 
 def all_combinations(config: WorldConfig) -> tuple[Combination, ...]:

@@ -21,7 +21,7 @@ from video_platform.errors import SourceError
 from video_platform.shapes.captions import clip_at
 from video_platform.shapes.program import Program
 from video_platform.shapes.render import render
-from video_platform.shapes.world import WorldConfig
+from video_platform.shapes.world import WorldConfig, origin_of
 from video_platform.storage import Store, open_store
 from video_platform.video.encode import encode_mp4
 
@@ -125,7 +125,7 @@ def _claim(store: Store, world: WorldConfig, held_out: bool) -> None:
     origin = {
         "version": WORLD_VERSION,
         "held_out_only": held_out,
-        "world": dataclasses.asdict(world),
+        "world": origin_of(world),
     }
     note = _json(origin, indent=2)
     if not store.put_if_absent("world.json", note) and store.read("world.json") != note:

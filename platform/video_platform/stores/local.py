@@ -21,6 +21,11 @@ from video_platform.stores.backend import MissingKeyError, Stat
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written; such files are never listed."""
+LASTING = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG),
+)
+"""What does not pass by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,13 +148,14 @@ class LocalBackend:
         except (FileNotFoundError, NotADirectoryError):
             raise MissingKeyError(f"there is no {key!r} in {self.root!r}") from None
         except OSError as error:
-            hint = "check the path and its permissions"
+            hint, passing = "check the path and its permissions", error.errno not in LASTING
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 hint = "the disk is full: free some space, or choose a folder on another disk"
             elif error.errno == errno.EFBIG:
                 hint = "files of this size are not allowed here: see `ulimit -f` and the disk"
             raise StorageError(
-                f"cannot use {key!r} in {self.root!r}: {error.strerror or error}; {hint}"
+                f"cannot use {key!r} in {self.root!r}: {error.strerror or error}; {hint}",
+                passing=passing,
             ) from error
 
 

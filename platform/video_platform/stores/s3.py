@@ -189,15 +189,20 @@ class S3Backend:
             yield
         except (NoCredentialsError, PartialCredentialsError) as error:
             hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise StorageError(f"no credentials for {self.url!r}: {error}; {hint}") from error
+            raise StorageError(
+                f"no credentials for {self.url!r}: {error}; {hint}", passing=False
+            ) from error
         except PermissionError as error:
             hint = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
-            raise StorageError(f"{self.url!r} refuses {key!r}: {error}; {hint}") from error
+            raise StorageError(
+                f"{self.url!r} refuses {key!r}: {error}; {hint}", passing=False
+            ) from error
         except FileNotFoundError as error:
             if error_code(error) == "NoSuchBucket":
                 raise StorageError(
                     f"there is no bucket {self.bucket!r} at {endpoint()}; make it, or set the URL "
-                    "or AWS_ENDPOINT_URL"
+                    "or AWS_ENDPOINT_URL",
+                    passing=False,
                 ) from None
             raise MissingKeyError(f"there is no {key!r} in {self.url!r}") from None
         except (OSError, BotoCoreError) as error:

@@ -14,6 +14,8 @@ these files alone, and ranks talk to each other only where training calls.
 Every byte is checked before anything is loaded. What is torn is set aside with its reason, and the
 newest whole checkpoint is taken; each rank reads a share of the files, whatever the number of ranks
 and the ZeRO stage that wrote them.
+
+A store that is away for a minute is waited for while training goes on; a full disk is told at once.
 """
 
 import dataclasses
@@ -26,6 +28,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import Tensor
 
 from video_platform.errors import CheckpointError, StorageError
 from video_platform.storage import Store, open_store
@@ -43,6 +47,8 @@ from video_platform.training.checkpoint_shards import (
     write_pieces,
 )
 from video_platform.training.checkpoint_store import CheckpointStore
+from video_platform.training.checkpoint_weights import read_weights
+from video_platform.training.patience import Patience
 from video_platform.training.ranks import from_all, from_rank_0, rank, world
 
 __all__ = ["Checkpoints", "Manifest", "Restorable", "fingerprint"]
@@ -63,7 +69,7 @@ class _Flight:
 
 
 class Checkpoints:
-    """The checkpoints of one run. All methods but `newest` are called on every rank alike.
+    """The checkpoints of one run. All that is not said to be of one rank is called on every rank.
 
     Args:
         url: folder or s3:// prefix, in reach of all ranks; made when first written to.
@@ -138,7 +144,7 @@ class Checkpoints:
         if failures:
             raise CheckpointError(
                 f"the checkpoint of step {flight.step} could not be written to {self.url}: "
-                f"{failures[0]}"
+                f"{failures[0]} (checkpoints says where they go, keep_checkpoints how many stay)"
             )
 
     @property
@@ -146,6 +152,15 @@ class Checkpoints:
         """Whether a save is under way on this rank."""
         return self._flight is not None and not (
             self._flight.written.done() and (rank() != 0 or self._flight.committed.done())
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether the save under way is known on this rank to have failed; `wait` tells why."""
+        flight = self._flight
+        return flight is not None and any(
+            future.done() and future.exception() is not None
+            for future in (flight.written, flight.committed)
         )
 
     def mark_good(self, step: int) -> None:
@@ -192,7 +207,10 @@ class Checkpoints:
         return None
 
     def newest(self) -> Manifest | None:
-        """Return the manifest of the newest checkpoint that is whole, reading every byte of it."""
+        """Return the manifest of the newest checkpoint that is whole, on this rank alone.
+
+        Every byte of it is read.
+        """
         for step in self._store.steps():
             try:
                 manifest = self._store.read(step)
@@ -202,6 +220,15 @@ class Checkpoints:
             else:
                 return manifest
         return None
+
+    def weights(
+        self, network: str, kind: str = "ema", *, step: int | None = None
+    ) -> tuple[int, dict[str, Tensor]]:
+        """Return a step and what is trained of a network after it, on this rank alone.
+
+        See `read_weights`.
+        """
+        return read_weights(self._store, network, kind, step=step, fingerprint=self._fingerprint)
 
     def pieces(self, manifest: Manifest) -> Pieces:
         """Read all that a checkpoint holds, on this rank alone.
@@ -219,25 +246,35 @@ class Checkpoints:
     def _write(self, manifest: Manifest, pieces: Pieces, *, rank: int) -> None:
         """Write this rank's part, in the background."""
         step, attempt = manifest.step, manifest.attempt
+        files, patience = self._store.files(step, attempt), Patience(self._timeout_s)
         tell = functools.partial(self._store.tell, step, attempt, rank=rank)
+
+        def put(name: str, data: bytes) -> None:
+            doing = f"writing {name} of step {step}"
+            patience.insist(functools.partial(files.put, name, data), doing=doing)
+
         try:
-            tell(write_pieces(self._store.files(step, attempt), pieces, rank=rank))
+            told = write_pieces(put, pieces, rank=rank)
+            patience.insist(lambda: tell(told), doing=f"telling of rank {rank} in step {step}")
         except BaseException as error:  # the edge of a thread: rank 0 must not wait in vain
-            told = {"failure": _told(error)}
-            self._try(lambda: tell(told))
+            failure = {"failure": _told(error)}
+            self._try(lambda: tell(failure))
             raise
 
     def _commit(self, manifest: Manifest, flight: _Flight, *, ranks: int) -> None:
         """Let the checkpoint exist when all ranks have written, in the background of rank 0."""
         flight.written.result()
-        files = self._store.collect(
+        collect = functools.partial(
+            self._store.collect,
             manifest.step,
             manifest.attempt,
             ranks=ranks,
             timeout_s=self._timeout_s,
             cancelled=flight.cancelled,
         )
-        self._store.commit(dataclasses.replace(manifest, files=files))
+        patience, doing = Patience(self._timeout_s), f"committing step {manifest.step}"
+        whole = dataclasses.replace(manifest, files=patience.insist(collect, doing=doing))
+        patience.insist(lambda: self._store.commit(whole), doing=doing)
         self._try(lambda: self._store.prune(keep=self._keep, keep_every=self._keep_every))
 
     def _settle(self) -> None:

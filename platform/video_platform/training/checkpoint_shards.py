@@ -7,7 +7,7 @@ reads them need not know at what ZeRO stage or by how many ranks they were writt
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import safetensors.torch
@@ -97,13 +97,15 @@ def count_elements(tensors: Tensors) -> int:
     )
 
 
-def write_pieces(store: Store, pieces: Pieces, *, rank: int) -> dict[str, dict[str, Any]]:
-    """Write a rank's pieces; return the size and SHA-256 of each file."""
+def write_pieces(
+    put: Callable[[str, bytes], None], pieces: Pieces, *, rank: int
+) -> dict[str, dict[str, Any]]:
+    """Write a rank's pieces by name and content; return the size and SHA-256 of each file."""
     files = {}
     for number, part in enumerate(_parts(pieces)):
         name = f"rank-{rank:05d}-{number:05d}.safetensors"
         data = safetensors.torch.save(dict(part))
-        store.put(name, data)
+        put(name, data)
         files[name] = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     return files
 

@@ -115,7 +115,10 @@ class TrainingConfig:
     checkpoint_every: int | None = 500
     """Steps between two checkpoints; None writes one at the end only."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay on disk."""
+    """How many of the newest checkpoints stay, and besides the newest that is known to be sound."""
+    keep_every: int | None = None
+    """Checkpoints of every so many steps stay for good, to be looked at or exported later; a
+    multiple of `checkpoint_every`. None lets all older ones go."""
     validate_every: int | None = None
     """Steps between two measurements of the held-out loss; None never measures."""
     sample_every: int | None = None
@@ -137,8 +140,13 @@ class TrainingConfig:
         skips = ("max_skipped_steps", "max_skipped_in_1000")
         for name in ("steps", "log_every", "keep_checkpoints", *skips, *BATCH_SIZES):
             _at_least_one(name, getattr(self, name))
-        for name in ("checkpoint_every", "validate_every", "sample_every"):
+        for name in ("checkpoint_every", "keep_every", "validate_every", "sample_every"):
             _at_least_one(name, getattr(self, name))
+        if self.keep_every is not None and self.keep_every % (self.checkpoint_every or self.steps):
+            raise ValueError(
+                f"keep_every = {self.keep_every!r} is no multiple of checkpoint_every = "
+                f"{self.checkpoint_every!r}, so that there would be nothing to keep"
+            )
         self._check_batch()
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is above 0, not {self.learning_rate!r}")

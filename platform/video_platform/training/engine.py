@@ -103,7 +103,7 @@ class Engine:
         self._clipping = Clipping(config.clip_norm, config.clip_deviations)
         self._norm: float | None = None
         self._blocks = (*getattr(module, "block_names", tuple)(), OTHER)
-        self._squares: dict[str, float] | None = None
+        self._squares: Tensor | None = None
         self._optimizer.register_step_pre_hook(self._measure)
 
     def backward(self, loss: Tensor, *, share: float) -> None:
@@ -129,7 +129,7 @@ class Engine:
         Args:
             by_block: whether the gradient's norm is also measured in each block.
         """
-        self._squares = dict.fromkeys(self._blocks, 0.0) if by_block else None
+        self._squares = torch.zeros(len(self._blocks), device=self.device) if by_block else None
         rate = learning_rate(self._config, self.steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -177,11 +177,17 @@ class Engine:
 
     @contextmanager
     def computing_with(self, kind: Kind) -> Iterator[None]:
-        """Let the module compute with an average of its weights inside the block. Collective."""
-        with self._averaged(kind):
+        """Let the module compute with an average of its weights inside the block. Collective.
+
+        Its own weights are back afterwards, also where the block raised, which it does on all ranks
+        or ends the run.
+        """
+        try:
+            with self._averaged(kind):
+                self._take_over_masters()
+                yield
+        finally:
             self._take_over_masters()
-            yield
-        self._take_over_masters()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -322,21 +328,36 @@ class Engine:
             )
 
     def _measure(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """Add up the squares of this rank's part of the gradient, block by block."""
-        if self._squares is not None:
-            stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            for name, parameter in self._trained.items():
-                part = self._masters.gradient(parameter, stepped)
-                self._squares[block_of(name, self._blocks)] += float(part.float().square().sum())
+        """Add up the squares of this rank's part of the gradient, block by block.
+
+        Nothing here waits for the device.
+        """
+        if self._squares is None:
+            return
+        stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        parts: list[Tensor] = []
+        places: list[int] = []
+        for name, parameter in self._trained.items():
+            part = self._masters.gradient(parameter, stepped)
+            if part.numel():
+                parts.append(part)
+                places.append(self._blocks.index(block_of(name, self._blocks)))
+        if parts:
+            norms = torch.stack(torch._foreach_norm(parts, dtype=torch.float32)).to(self.device)
+            place = torch.tensor(places, device=self.device)
+            self._squares.index_add_(0, place, norms.square())
 
     def _block_norms(self, norm: float) -> dict[str, float]:
         """Return the norms of all ranks' parts together; clipping has scaled all alike."""
         assert self._squares is not None, "asked for"  # noqa: S101
-        squares = torch.tensor(list(self._squares.values()), device=self.device)
-        dist.all_reduce(squares)
-        whole = float(squares.sum().sqrt())
-        norms = squares.sqrt() * (norm / whole if whole > 0 and math.isfinite(norm) else 0.0)
-        return dict(zip(self._squares, norms.tolist(), strict=True))
+        dist.all_reduce(self._squares)
+        squares = self._squares.tolist()
+        whole = math.sqrt(sum(squares))
+        scale = norm / whole if whole > 0 and math.isfinite(norm) else 0.0
+        return {
+            block: math.sqrt(square) * scale
+            for block, square in zip(self._blocks, squares, strict=True)
+        }
 
     def _guard(self, adam: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Clip at stage 0, and make the step empty when the gradient is not finite."""

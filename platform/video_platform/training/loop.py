@@ -79,7 +79,7 @@ def train(
         while run.done < config.steps and not stopping:
             if not run.update(source) and run.went_back():
                 continue
-            stopping = _any(flag.raised or should_stop())
+            stopping = _any(flag.raised or should_stop() or run.failed())
             last = run.done == config.steps
             if run.done % config.log_every == 0 or last or stopping:
                 run.window.close(run.done, step.engines, run.counts)
@@ -178,6 +178,10 @@ class _Run:
                 self._policy.reason, failed_at, self.done,
             )  # fmt: skip
         return verdict is Verdict.REWIND
+
+    def failed(self) -> bool:
+        """Say whether a checkpoint could not be written, as far as this rank knows."""
+        return self._checkpoints is not None and self._checkpoints.failed
 
     def save(self, *, resting: bool) -> None:
         """Begin to write a checkpoint, a good one unless the last update was skipped.

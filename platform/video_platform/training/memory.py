@@ -139,7 +139,8 @@ class _Engine:
         self._offload_weights = config.offload_parameters == "cpu"
         self._turning = 0
         if config.optimizer == "muon":
-            self._turning = TURNED_BYTES * min(ELEMENTS_AT_ONCE, held.trained // 2)
+            at_once = max(min(ELEMENTS_AT_ONCE, held.trained // 2), held.largest)
+            self._turning = TURNED_BYTES * at_once
         self._part = held.trained / (world if self._stage else 1)
         """Elements whose optimiser state a rank has."""
 

@@ -46,7 +46,7 @@ class Ledger:
         if attempt.last_seen_s is not None:  # nothing was saved yet, as far as is known
             self._seconds["lost"] = max(0.0, attempt.last_seen_s - attempt.began_s)
             self._seconds["down"] = max(0.0, attempt.entered_s - attempt.last_seen_s)
-        self._read, self._read_s = dict(self._seconds), clock()
+        self._start_reading()
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -71,13 +71,13 @@ class Ledger:
             steps: steps taken since then.
             samples: samples in these steps, over all ranks.
         """
-        seconds, now_s = self.seconds, self._clock()
-        elapsed_s = max(now_s - self._read_s, 1e-9)
+        seconds = self.seconds
+        elapsed_s = max(self._since_s - self._read_s, 1e-9)
         spent = {name: value - self._read[name] for name, value in seconds.items()}
         scalars = {f"time/{n}": s / elapsed_s for n, s in spent.items() if s > 0}
         scalars["steps_per_s"] = steps / elapsed_s
         scalars["samples_per_s"] = samples / elapsed_s
-        self._read, self._read_s = seconds, now_s
+        self._start_reading()
         return scalars
 
     def goodput(self) -> dict[str, float]:
@@ -104,7 +104,7 @@ class Ledger:
         now |= {"lost": lost_s, "down": gap_s - lost_s}
         before = state["seconds"]
         self._seconds = {name: now[name] + float(before.get(name, 0.0)) for name in PHASES}
-        self._read = dict(self._seconds)
+        self._start_reading()
 
     def rewind(self, state: Mapping[str, Any]) -> None:
         """Count as lost what was done since a checkpoint to which this life goes back."""
@@ -113,7 +113,11 @@ class Ledger:
             since_s = max(0.0, now[name] - float(state["seconds"].get(name, 0.0)))
             self._seconds[name] -= since_s
             self._seconds["lost"] += since_s
-        self._read = dict(self._seconds)
+        self._start_reading()
+
+    def _start_reading(self) -> None:
+        """Let the next reading tell of what comes from the last turn on, and of nothing before."""
+        self._read, self._read_s = dict(self._seconds), self._since_s
 
     def _turn(self, doing: str) -> None:
         """Count the time since the last turn as what was done, and do something else."""

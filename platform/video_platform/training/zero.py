@@ -5,10 +5,14 @@ behind when it is interrupted; nothing here needs those operators. Its own micro
 out of the way (`managed_gradient_accumulation` off): gradients add up until `step` is called.
 """
 
+import contextlib
 import datetime
+import importlib
 import logging
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +48,52 @@ def open_process_group(timeout_s: float = 600.0) -> None:
 
 
 def import_deepspeed() -> Any:
-    """Import DeepSpeed quietly, with nothing to compile and no launcher to look for."""
+    """Import DeepSpeed quietly, with nothing to compile and no launcher to look for.
+
+    A worker that was killed is replaced by one that imports everything anew: what costs seconds and
+    is not used is left out.
+    """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")
     extensions = Path(tempfile.gettempdir()) / f"vdp-extensions-{os.getuid()}-{os.getpid()}"
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(extensions))
-    import deepspeed
+    with _without("mlflow"):  # its tuner of batch sizes would log there
+        import deepspeed
 
+    _import_muon()
     deepspeed.utils.logger.setLevel(logging.ERROR)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist.get_backend(), verbose=False)
     return deepspeed
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let a module that is not imported yet be missing inside the block."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # so Python marks what cannot be imported
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+def _import_muon() -> None:
+    """Import DeepSpeed's Muon as it is: compiling it would import torch's compiler.
+
+    DeepSpeed compares every optimiser with it; ours is another.
+    """
+    from deepspeed.runtime import compiler
+
+    compiled, compiler.compile = compiler.compile, lambda **_: lambda function: function
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    finally:
+        compiler.compile = compiled
 
 
 def zero_config(config: TrainingConfig, *, num_parameters: int) -> dict[str, Any]:

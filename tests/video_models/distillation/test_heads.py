@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from tests.video_models.diffusion.gaussian import example
-from tests.video_models.distillation.mutation import mutated
 from video_models.distillation import add, heads, ladd
 
 GRID = (2, 3, 2)
@@ -118,19 +117,19 @@ def hinge_by_hand(judge, real, fake):
 
 def test_the_heads_side_is_hinge_and_penalty():
     judge, real, fake = made(), [tokens(), tokens()], [tokens(), tokens()]
-    found = heads.tell_apart(judge, real, fake, grid=GRID, r1=0.3)
+    found = heads.tell_apart(judge, real, fake, grid=GRID, r1=0.3).loss
     expected = hinge_by_hand(judge, real, fake) + 0.3 * judge.penalty(real, GRID)
     torch.testing.assert_close(found, expected)
 
 
-def separation(code=heads, *, steps=200):
+def separation(*, steps=200):
     """How much higher trained heads judge real tokens, which are shifted, than fake ones."""
     judge = made()
     optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
     for _ in range(steps):
         real, fake = [tokens(8, shift=0.7) for _ in "ab"], [tokens(8) for _ in "ab"]
         optimizer.zero_grad()
-        code.tell_apart(judge, real, fake, grid=GRID).mean().backward()
+        heads.tell_apart(judge, real, fake, grid=GRID).loss.mean().backward()
         optimizer.step()
     real, fake = [tokens(64, shift=0.7) for _ in "ab"], [tokens(64) for _ in "ab"]
     return (judge(real, GRID).mean() - judge(fake, GRID).mean()).item()
@@ -140,19 +139,10 @@ def test_trained_heads_tell_real_from_fake():
     assert separation() > 0.5
 
 
-def test_heads_trained_with_the_sides_exchanged_are_noticed():
-    broken = mutated(
-        heads,
-        "heads(real, grid, condition), heads(fake",
-        "heads(fake, grid, condition), heads(real",
-    )
-    assert separation(broken, steps=50) < 0
-
-
-def ladd_gradients(code=ladd):
+def ladd_gradients():
     """Gradients of the student's loss: by the fake latents, by the heads, by the frozen teacher."""
     judge, teacher, fake = made(), FrozenTeacher(), latents().requires_grad_()
-    code.student_loss(judge, teacher, fake, latents(), T, grid=GRID).sum().backward()
+    ladd.student_loss(judge, teacher, fake, latents(), T, grid=GRID).sum().backward()
     frozen = [p.grad for p in teacher.parameters()]
     return fake.grad, judge, teacher, frozen
 
@@ -179,7 +169,7 @@ def test_a_step_of_the_student_makes_the_heads_believe_it_more():
 def test_the_heads_side_sees_real_and_fake_noised_alike_and_gives_the_student_no_gradient():
     judge, teacher = made(), FrozenTeacher()
     real, fake, noise = latents(), latents().requires_grad_(), latents()
-    loss = ladd.discriminator_loss(judge, teacher, real, fake, noise, T, grid=GRID)
+    loss = ladd.discriminator_loss(judge, teacher, real, fake, noise, T, grid=GRID).loss
 
     def seen(x):
         return teacher((1 - T.view(-1, 1, 1, 1, 1)) * x + T.view(-1, 1, 1, 1, 1) * noise, T)
@@ -201,60 +191,23 @@ def test_the_students_times_come_as_often_as_they_should():
         assert (t == time).float().mean().item() == pytest.approx(share, abs=0.02)
 
 
-def test_a_student_loss_under_no_grad_is_noticed():
-    code = mutated(
-        ladd,
-        "    return heads(features",
-        "    with torch.no_grad():\n        return heads(features",
-    )
-    with pytest.raises(RuntimeError, match=r"does not require grad"):
-        fake = latents().requires_grad_()
-        teacher = FrozenTeacher()
-        judge = made().requires_grad_(False)
-        code.student_loss(judge, teacher, fake, latents(), T, grid=GRID).sum().backward()
-
-
-DISCRIMINATOR_MUTATIONS = {
-    "real latents are noised zeros": ("for x in (real, fake))", "for x in (0 * real, fake))"),
-    "real latents are not noised": (
-        "features(add_noise(x, noise, t), t) for x in (real, fake)",
-        "features(x, t) for x in (real, fake)",
-    ),
-    "real and fake exchanged": ("for x in (real, fake))", "for x in (fake, real))"),
-    "the teacher told another time": (
-        "(features(add_noise(x, noise, t), t) for x",
-        "(features(add_noise(x, noise, t), 0 * t) for x",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", sorted(DISCRIMINATOR_MUTATIONS))
-def test_a_broken_real_branch_is_noticed(name):
-    code = mutated(ladd, *DISCRIMINATOR_MUTATIONS[name])
-    args = (made(), FrozenTeacher(), latents(), latents(), latents(), T)
-    whole, broken = (module.discriminator_loss(*args, grid=GRID) for module in (ladd, code))
-    assert (whole - broken).abs().max() > 1e-3
-
-
 WORLD = example()
 
 
-def teacher_loss(code=add):
-    x = torch.randn(4, 3, dtype=torch.float64)
-    return code.teacher_loss(WORLD.velocity, x, torch.ones(4, 3, dtype=torch.float64), T), x
-
-
-def pull_error(code=add):
-    """Distance of the teacher's pull from the closed form."""
-    torch.manual_seed(3)
-    found, x = teacher_loss(code)
-    x_t = (1 - T)[:, None] * x + T[:, None]
-    expected = (1 - T) * (x - WORLD.denoised(x_t, T)).square().mean(1)
-    return (found - expected).abs().max().item()
-
-
 def test_the_teachers_pull_is_weighted_by_the_signal():
-    assert pull_error() < 1e-12
+    x, noise = torch.randn(2, 4, 3, dtype=torch.float64)
+    x_t = (1 - T)[:, None] * x + T[:, None] * noise
+    expected = (1 - T) * (x - WORLD.denoised(x_t, T)).square().mean(1)
+    torch.testing.assert_close(add.teacher_loss(WORLD.velocity, x, noise, T), expected)
+
+
+def test_the_teacher_gets_no_gradient_and_the_student_does():
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+    x, noise = torch.randn(2, 4, 3, dtype=torch.float64)
+    x.requires_grad_()
+    add.teacher_loss(lambda z, t: weight * z, x, noise, T).sum().backward()
+    assert weight.grad is None
+    assert x.grad.abs().sum() > 0
 
 
 def test_add_adds_the_game_on_frames_and_the_pull_on_latents():
@@ -269,11 +222,15 @@ def test_add_adds_the_game_on_frames_and_the_pull_on_latents():
     def teacher(z, t):
         return -z
 
-    loss = add.student_loss(judge, features, teacher, x, frames, noise, T, grid=GRID, weight=2.5)
-    game = -judge(features(frames), GRID).mean(1)
-    torch.testing.assert_close(loss, game + 2.5 * add.teacher_loss(teacher, x, noise, T))
-    loss.sum().backward()
+    found = add.student_loss(judge, features, teacher, x, frames, noise, T, grid=GRID, weight=2.5)
+    game, pull = -judge(features(frames), GRID).mean(1), add.teacher_loss(teacher, x, noise, T)
+    torch.testing.assert_close(found.loss, game + 2.5 * pull)
+    torch.testing.assert_close(found.score, -game)
+    torch.testing.assert_close(found.distance, pull)
+    frames.retain_grad()
+    found.loss.sum().backward()
     assert x.grad.abs().sum() > 0
+    assert frames.grad.abs().sum() > 0
     assert all(p.grad is None for p in vision.parameters())
 
 
@@ -284,42 +241,6 @@ def test_the_penalty_is_taken_at_the_features_of_real_frames():
     def features(video):
         return vision(video, 0 * T)
 
-    found = add.discriminator_loss(judge, features, real, fake, grid=GRID, r1=0.2)
+    found = add.discriminator_loss(judge, features, real, fake, grid=GRID, r1=0.2).loss
     expected = hinge_by_hand(judge, features(real), features(fake))
     torch.testing.assert_close(found, expected + 0.2 * judge.penalty(features(real), GRID))
-
-
-PULL_MUTATIONS = {
-    "weighted by the noise": ("RECTIFIED_FLOW.a(t)", "RECTIFIED_FLOW.s(t)"),
-    "the teacher sees a clean sample": ("x_t = add_noise(x, noise, t)", "x_t = x"),
-    "the teacher's velocity for its sample": ('target="x0")', 'target="eps")'),
-}
-
-
-@pytest.mark.parametrize("name", sorted(PULL_MUTATIONS))
-def test_a_broken_pull_is_noticed(name):
-    assert pull_error(mutated(add, *PULL_MUTATIONS[name])) > 1e-3
-
-
-def test_gradient_into_the_teacher_is_noticed():
-    code = mutated(add, "    with torch.no_grad():\n        x_t", "    if True:\n        x_t")
-    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
-    x, noise = torch.randn(2, 4, 3, dtype=torch.float64)
-    add.teacher_loss(lambda z, t: weight * z, x.clone().requires_grad_(), noise, T).sum().backward()
-    assert weight.grad is None
-    code.teacher_loss(lambda z, t: weight * z, x, noise, T).sum().backward()
-    assert weight.grad != 0
-
-
-PENALTY_MUTATIONS = {
-    "of the fake features": ("heads.penalty(real, grid", "heads.penalty(fake, grid"),
-    "added unweighted": ("hinge + r1 * heads", "hinge + heads"),
-}
-
-
-@pytest.mark.parametrize("name", sorted(PENALTY_MUTATIONS))
-def test_a_broken_penalty_is_noticed(name):
-    code = mutated(heads, *PENALTY_MUTATIONS[name])
-    args = (made(), [tokens(), tokens()], [tokens(shift=2), tokens(shift=2)])
-    whole, broken = (m.tell_apart(*args, grid=GRID, r1=3.0) for m in (heads, code))
-    assert (whole - broken).abs().max() > 1e-4

@@ -201,7 +201,7 @@ def test_ladd_in_one_step_comes_near_the_distribution(start, draw):
         players[1].zero_grad()
         ladd.discriminator_loss(
             heads, features, data(256, draw), fake.detach(), again, t, grid=grid, r1=1e-2
-        ).mean().backward()
+        ).loss.mean().backward()
         players[1].step()
         players[0].zero_grad()
         ladd.student_loss(heads, features, fake, again, t, grid=grid).mean().backward()

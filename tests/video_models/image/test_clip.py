@@ -15,8 +15,8 @@ def folder(tmp_path):
     return make_vision_folder(tmp_path / "clip")
 
 
-def make_vision_folder(path):
-    torch.manual_seed(0)
+def make_vision_folder(path, seed=0):
+    torch.manual_seed(seed)
     config = transformers.CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=16,

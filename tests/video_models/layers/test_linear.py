@@ -80,10 +80,23 @@ def test_all_derivatives_of_gelu_are_those_of_pytorch():
     torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gelu_of_huge_numbers_is_finite():
+@pytest.mark.parametrize("in_place", [False, True])
+def test_gelu_of_huge_numbers_is_finite(in_place):
     x = torch.tensor([-1e30, -200.0, -0.0, 200.0, 1e30])
-    with torch.no_grad():
-        assert activate(x.clone(), "tanh").tolist() == x.clamp_min(0).tolist()
+    assert activate(x.clone(), "tanh", in_place=in_place).tolist() == x.clamp_min(0).tolist()
+
+
+def test_parameters_get_gradients_of_what_is_beside_a_forward_mode_derivative():
+    ours, theirs, x = pair()
+    grads = []
+    for layer in (ours, theirs):
+
+        def scaled(s, layer=layer):
+            return s * gelu_of(layer, x, "tanh")
+
+        _, change = torch.func.jvp(scaled, (torch.ones(()),), (torch.ones(()),))
+        grads.append(torch.autograd.grad(change.sum(), list(layer.parameters())))
+    torch.testing.assert_close(*grads)
 
 
 @pytest.mark.parametrize("approximate", ["tanh", "none"])

@@ -86,6 +86,21 @@ def test_a_prepared_text_gives_the_same_bit_for_bit(model):
         run(model, (latents, t, rest | {"text": prepared, "text_mask": torch.ones(B, L).bool()}))
 
 
+def test_the_pooled_text_may_come_as_that_of_a_second_encoder():
+    model = tiny(**VARIANTS["pooled text"])
+    latents, t, rest = inputs_of(model)
+    out = run(model, (latents, t, rest))
+    pooled, mask = rest.pop("pooled")[:, None], rest.pop("text_mask")
+    both = {"text": [rest["text"], pooled], "text_mask": [mask, torch.ones(B, 1).bool()]}
+    assert torch.equal(run(model, (latents, t, both)), out)
+    with torch.no_grad():
+        prepared = model.prepare(both["text"], text_mask=both["text_mask"])
+    assert torch.equal(run(model, (latents, t, {"text": prepared})), out)
+    for texts in ([rest["text"]], [rest["text"], rest["text"]], [rest["text"], pooled, pooled]):
+        with pytest.raises(ValueError, match="a list of its tokens and of one pooled embedding"):
+            run(model, (latents, t, {"text": texts}))
+
+
 def test_tokens_after_chosen_blocks_are_those_of_the_video(model):
     given, last = inputs_of(model), len(model.block_names()) - 1
     seen = {}
@@ -215,8 +230,8 @@ def test_adapters_stand_beside_the_attention_of_all_blocks():
         ({"pooled": torch.ones(B, 3)}, "pooled is given and pooled_dim is None"),
         ({"condition": torch.ones(B, 3, T, H, W)}, "condition is given and condition_channels"),
         ({"text": torch.ones(3, L, 16), "text_mask": None}, "3 captions for 2 samples"),
-        ({"latents": [torch.ones(C, T, H, W)] * B}, "pack no samples"),
-        ({"t": torch.rand(B, S)}, r"takes \(batch,\)"),
+        ({"latents": [torch.ones(C, T, H, W)] * 3}, "2 captions for 3 samples"),
+        ({"t": torch.rand(B, S + 1)}, r"for 2 samples of \(36,\) tokens; give one time a sample"),
         ({"latents": torch.ones(B, C, T, H, 5)}, "do not divide into patches"),
         ({"latents": torch.ones(B, C + 1, T, H, W)}, "this model takes"),
         ({"latents": torch.ones(B, C, 9, H, W)}, "9 tokens along one axis; max_positions allows 8"),
@@ -226,7 +241,10 @@ def test_what_does_not_fit_the_config_is_an_error(changes, words):
     model = tiny(max_positions=8)
     latents, t, rest = inputs_of(model)
     with pytest.raises(ValueError, match=words):
-        model(**({"latents": latents, "t": t} | rest | changes))
+        given = {"latents": latents, "t": t} | rest | changes
+        if isinstance(given["latents"], list):
+            given["t"] = torch.rand(len(given["latents"]))
+        model(**given)
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ CASES = {
 SIZE, BATCH, L = (3, 8, 6), 2, 5
 
 
-def counted(config, *, recompute=False):
-    """Return parameters, and operations forward and backward by ATen name, as PyTorch counts."""
+def counted(config, *, recompute=False, times=()):
+    """Return parameters, and operations forward and backward, as PyTorch counts them."""
     with torch.device("meta"):
         model = JointTransformer(config)
         given = {
             "latents": torch.empty(BATCH, config.latent_channels, *SIZE),
-            "t": torch.empty(BATCH),
+            "t": torch.empty(BATCH, *times),
             "text": torch.empty(BATCH, L, config.text_dim),
             "guidance": torch.empty(BATCH) if config.guidance_embedding else None,
             "pooled": config.pooled_dim and torch.empty(BATCH, config.pooled_dim),
@@ -60,6 +60,13 @@ def test_parameters_and_operations_are_those_that_pytorch_counts(case):
     assert costs.tokens == BATCH * 36 // config.patch_size[0]
     assert costs.forward.total == forward
     assert costs.backward.total == backward
+
+
+@pytest.mark.parametrize("case", ["pooled text", "guidance", "only single blocks"])
+def test_a_time_for_each_token_is_counted(case):
+    _, forward, backward = counted(CASES[case], times=(36,))
+    costs = joint_costs(CASES[case], SIZE, batch=BATCH, text_tokens=L, time_per_token=True)
+    assert (costs.forward.total, costs.backward.total) == (forward, backward)
 
 
 def test_recomputed_blocks_cost_their_forward_pass_once_more():

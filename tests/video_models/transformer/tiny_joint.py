@@ -44,7 +44,7 @@ def tiny(seed=0, *, attention=attend, **changes):
     return model
 
 
-def inputs_of(model, *, batch=B, seed=1, dtype=torch.float32):
+def inputs_of(model, size=(T, H, W), *, batch=B, seed=1, dtype=torch.float32):
     """Return latents and times, and the keyword arguments of the rest of a call."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,7 +52,7 @@ def inputs_of(model, *, batch=B, seed=1, dtype=torch.float32):
         return torch.randn(*shape, generator=generator, dtype=dtype)
 
     config = model.config
-    latents, t = draw(batch, C, T, H, W), torch.rand(batch, generator=generator, dtype=dtype)
+    latents, t = draw(batch, C, *size), torch.rand(batch, generator=generator, dtype=dtype)
     rest = {
         "text": draw(batch, L, config.text_dim),
         "text_mask": torch.arange(L) < torch.tensor([L, 3] * batch)[:batch, None],
@@ -60,7 +60,7 @@ def inputs_of(model, *, batch=B, seed=1, dtype=torch.float32):
     if config.pooled_dim:
         rest["pooled"] = draw(batch, config.pooled_dim)
     if config.condition_channels:
-        rest["condition"] = draw(batch, config.condition_channels, T, H, W)
+        rest["condition"] = draw(batch, config.condition_channels, *size)
     if config.guidance_embedding:
         rest["guidance"] = 1 + 5 * torch.rand(batch, generator=generator, dtype=dtype)
     return latents, t, rest

@@ -13,6 +13,7 @@ from video_platform.shapes.world import (
     WorldConfig,
     all_combinations,
     held_out_combinations,
+    origin_of,
     trained_combinations,
 )
 
@@ -83,3 +84,37 @@ def test_a_world_is_a_recipe(tmp_path):
     with pytest.raises(ConfigError, match="size"):
         load_recipe(WorldConfig, recipe, ["size=31"])
     assert as_tree(world)["shapes"] == ["circle", "cross"]
+
+
+RICH = WorldConfig(num_clips=4096, max_objects=2, copies=0.25, relations=0.3, unsaid=0.2, texts=0.2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "hint"),
+    [
+        ("relations", 1.5, "relations"),
+        ("unsaid", -0.1, "unsaid"),
+        ("texts", 2, "texts"),
+        ("letters", "LA", "B, F, J, L"),
+        ("letters", "LL", "each once"),
+        ("letters", "", "each once"),
+        ("max_letters", 5, "1 to 4"),
+    ],
+)
+def test_a_bad_knob_of_the_rich_world_is_refused(field, value, hint):
+    with pytest.raises(ValueError, match=hint):
+        WorldConfig(**{"num_clips": 1, field: value})
+
+
+def test_letters_without_room_are_refused():
+    with pytest.raises(ValueError, match="lower max_letters"):
+        WorldConfig(num_clips=1, size=24, texts=0.1)
+    with pytest.raises(ValueError, match="add still, up or down"):
+        WorldConfig(num_clips=1, motions=("left", "right"), texts=0.1)
+    assert WorldConfig(num_clips=1, size=24, texts=0.1, max_letters=2).texts == 0.1
+
+
+def test_the_origin_of_a_world_names_later_knobs_only_where_they_are_turned():
+    assert "texts" not in origin_of(WorldConfig(num_clips=1))
+    assert origin_of(RICH)["texts"] == 0.2
+    assert "letters" not in origin_of(RICH)

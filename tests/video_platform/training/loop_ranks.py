@@ -4,6 +4,7 @@ Launched like `ranks.py`.
 """
 
 import logging
+import resource
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.video_platform.training.ranks import (
 )
 from video_platform.batches.loader import Loader, Place
 from video_platform.batches.order import Bucket, Order
-from video_platform.errors import DivergedError
+from video_platform.errors import CheckpointError, DivergedError
 from video_platform.training.attempt import Attempt
 from video_platform.training.checkpoint import Checkpoints
 from video_platform.training.engine import Engine
@@ -216,6 +217,32 @@ def account(folder):
         "saved": store.newest().state["ledger"],
         "told": told[-1:],
     }
+
+
+def full(folder):
+    """Rank 1 has no room for the second checkpoint; the third would be due much later."""
+    knobs = knobs_of(zero_stage=1, steps=40, checkpoint_every=10)
+    store = Checkpoints(folder / "full", run_fingerprint="points")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Filling(Regression):
+        def update(self, micro_batches, at):
+            if at.step == 19 and dist.get_rank() == 1:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+            if at.step >= 20:
+                time.sleep(0.1)
+            self.reached = at.step
+            return super().update(micro_batches, at)
+
+    step, message = Filling(Engine(Network(), knobs)), ""
+    try:
+        train(step, loader(knobs), knobs, checkpoints=store)
+    except CheckpointError as error:
+        message = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = [None] * dist.get_world_size()
+    dist.all_gather_object(told, [message, step.reached])
+    return {"told": told, "newest": store.newest().step}
 
 
 def parts(folder):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.video_platform.training import ranks
 from tests.video_platform.training.sequence_ranks import network, sample
@@ -25,6 +26,8 @@ POISONED = {
     },
     "muon": {"zero_stage": 2, "optimizer": "muon"},
 }  # fmt: skip
+
+COMPILER = ("torch._inductor.compile_fx", "torch._inductor.lowering")
 
 
 def tokens(module, number):
@@ -203,6 +206,66 @@ def wide(folder):
             "same": torch.equal(seen[name], seen["fp32"]),
             "table": str(module.scale_shift_table.dtype),
         }
+    return report
+
+
+def given_back(folder):
+    """A block that computes with the average and raises: weights, masters and average stay."""
+    report = {}
+    for name in ("stage 0", "stage 1", "stage 2", "stage 3", "stage 3 bf16"):
+        engine = Engine(ranks.Network(), ranks.config(**ranks.SETTINGS[name]))
+        source = ranks.batches(ranks.config()).steps()
+        for _ in range(3):
+            ranks.Regression(engine).update(next(source), At(0, 0))
+        x = torch.ones(2, 5, dtype=engine.dtype)
+        before, state = engine.module(x).detach(), ranks.all_state(engine)
+        try:
+            with engine.computing_with("ema"):
+                inside = engine.module(x).detach()
+                raise ValueError("no sample")
+        except ValueError as error:
+            said = str(error)
+        report[name] = {
+            "said": said,
+            "averaged": not torch.equal(inside, before),
+            "back": torch.equal(engine.module(x).detach(), before),
+            "same": ranks.same(state, ranks.all_state(engine)),
+        }
+    return report
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a number is fetched from the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def imported(folder):
+    """What a training process has imported by its first step of what it never uses."""
+    engine = Engine(ranks.Network(), ranks.config())
+    ranks.Regression(engine).update(next(ranks.batches(ranks.config()).steps()), At(0, 0))
+    return [name for name in ("mlflow", "sklearn", *COMPILER) if name in sys.modules]
+
+
+def waits(folder):
+    """How much more often a step waits for the device that measures every block."""
+    report = {}
+    for stage in range(4):
+        engine = Engine(ranks.Network(), ranks.config(zero_stage=stage))
+        source, counts = ranks.batches(ranks.config()).steps(), []
+        for by_block in (False, False, True):
+            for batch in next(source):
+                engine.backward(ranks.loss_of(engine.module, batch), share=batch.share)
+            with Waits() as seen:
+                engine.step(by_block=by_block)
+            counts.append(seen.count)
+        report[f"stage {stage}"] = counts[2] - counts[1]
     return report
 
 

@@ -93,12 +93,12 @@ def forward(folder):
             theirs.append(parameter.grad / 2)
         report[name]["gradient"] = gap([p.grad for p in one.parameters()], theirs)
         report[name]["size"] = max(p.grad.abs().max().item() for p in one.parameters())
-    one, two = network(), network()
-    two.placement = open_sequence(2)
-    report["packed"] = gap(packed(one), packed(two))
-    report["per token"] = gap(
-        [velocity(one, 1, per_token=True)], [velocity(two, 1, per_token=True)]
-    )
+    for name in ("plain", "joint"):
+        one, two = (network(**KINDS[name]) for _ in range(2))
+        two.placement = open_sequence(2)
+        report[name]["packed"] = gap(packed(one), packed(two))
+        pair = [velocity(each, 1, per_token=True) for each in (one, two)]
+        report[name]["per token"] = gap(pair[:1], pair[1:])
     return report
 
 

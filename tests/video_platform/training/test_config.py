@@ -34,6 +34,9 @@ def test_batches_of_tokens_hold_more_of_what_is_small():
         ({"clip_norm": 0.0}, "clip_norm is above 0, or null"),
         ({"clip_deviations": 0.0}, "clip_deviations is above 0, or null"),
         ({"checkpoint_every": 0}, "checkpoint_every is at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is at least 1"),
+        ({"keep_every": 0}, "keep_every is at least 1"),
+        ({"keep_every": 7, "checkpoint_every": 5}, "keep_every = 7 is no multiple of checkpoint_e"),
         ({"final_learning_rate_fraction": 2.0}, "between 0 and 1"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from tests.video_platform.training.test_engine import launch
 
-SCENARIOS = ("rewinds", "rewind_then_stop", "diverges", "straggler", "account", "parts")
+SCENARIOS = ("rewinds", "rewind_then_stop", "diverges", "straggler", "account", "full", "parts")
 STAGES = ("stage 0", "stage 1", "stage 2", "stage 3", "stage 2 bf16")
 
 
@@ -45,6 +45,15 @@ def test_a_run_that_went_back_and_was_stopped_goes_on_as_if_it_had_not_been(pair
     assert report["same"]
     assert report["steps"] == [6, 6, 9]
     assert report["counts"] == [1, 1, 3]
+
+
+def test_a_full_disk_of_one_rank_ends_the_run_on_all_before_the_next_save(pair):
+    (said, reached), other = pair["full"]["told"]
+    assert [said, reached] == other
+    assert "the checkpoint of step 20 could not be written" in said
+    assert "files of this size are not allowed here" in said
+    assert 20 <= reached < 29
+    assert pair["full"]["newest"] == 10
 
 
 def test_what_stays_bad_ends_the_run_on_all_ranks_alike(pair):

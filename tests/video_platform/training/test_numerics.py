@@ -10,7 +10,10 @@ from tests.video_platform.training.sequence_ranks import loss_of, network
 from tests.video_platform.training.test_engine import launch
 from video_platform.training.blocks import recompute_blocks
 
-SCENARIOS = ("forward_mode", "poisoned", "clipped", "fine_steps", "wide")
+SCENARIOS = (
+    *("forward_mode", "poisoned", "clipped", "fine_steps", "wide"),
+    *("given_back", "imported", "waits"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,24 @@ def test_steps_that_bf16_cannot_tell_apart_add_up_in_the_masters(pair, stage):
     assert bf16["moved"] == pytest.approx(fp32["moved"], rel=0.1)
     assert bf16["seen"] < 0.05 < fp32["seen"]
     assert bf16["rounded"]
+
+
+@pytest.mark.parametrize("setting", [*(f"stage {s}" for s in range(4)), "stage 3 bf16"])
+def test_weights_are_back_after_a_block_with_the_average_has_raised(pair, setting):
+    report = pair["given_back"][setting]
+    assert report["said"] == "no sample"
+    assert report["averaged"] and report["back"] and report["same"]
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_gradients_of_all_blocks_are_measured_without_waiting_for_each(pair, stage):
+    """There are 12 parameters; only the norms themselves are fetched, in one piece."""
+    assert pair["waits"][f"stage {stage}"] <= 1
+
+
+def test_a_new_worker_imports_nothing_large_that_it_does_not_use(pair):
+    """Each would cost every restart seconds."""
+    assert pair["imported"] == []
 
 
 def test_modulation_is_computed_in_fp32_and_under_autocast_kept_in_it(pair):
@@ -87,6 +108,7 @@ def test_recomputing_selectively_keeps_large_products_of_onednn_too(monkeypatch)
     """They are not counted as FLOPs; the repetition may not call the operator."""
     calls = []
     monkeypatch.setattr("video_models.layers.linear.FEWEST_PRODUCTS", 0)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):

@@ -21,12 +21,14 @@ def test_outputs_and_gradients_are_those_of_one_rank(pair, kind):
     assert found["size"] > 1e-3
 
 
-def test_times_of_their_own_for_tokens_are_split_too(pair):
-    assert pair["forward"]["per token"] < 2e-6
+@pytest.mark.parametrize("kind", ["plain", "joint"])
+def test_times_of_their_own_for_tokens_are_split_too(pair, kind):
+    assert pair["forward"][kind]["per token"] < 2e-6
 
 
-def test_packed_samples_may_be_cut_anywhere(pair):
-    assert pair["forward"]["packed"] < 2e-6
+@pytest.mark.parametrize("kind", ["plain", "joint"])
+def test_packed_samples_may_be_cut_anywhere(pair, kind):
+    assert pair["forward"][kind]["packed"] < 2e-6
 
 
 def test_gradients_at_the_input_and_tokens_after_blocks_are_whole(pair):

@@ -104,6 +104,36 @@ def test_a_reading_gives_the_shares_and_rates_since_the_last_one():
     assert ledger.read(steps=1, samples=4)["time/step"] == 1.0
 
 
+@pytest.mark.parametrize("last_seen_s", [None, 155.0])
+@pytest.mark.parametrize("saved", [False, True])
+def test_the_shares_of_every_reading_add_up_to_one(last_seen_s, saved):
+    """Of the first one of a life, of the next, and of the first one after a return."""
+    before, clock = life(110.0, began_s=100.0)
+    work(before, clock, step=20)
+    state = before.state_dict() if saved else None
+    entered_s = 100.0 if last_seen_s is None else 170.0
+    ledger, clock = life(
+        175.0, began_s=100.0, entered_s=entered_s, last_seen_s=last_seen_s, state=state
+    )
+    work(ledger, clock, data=1, step=4)
+    first = ledger.read(steps=2, samples=8)
+    clock.now_s += 3
+    work(ledger, clock, step=1)
+    second = ledger.read(steps=1, samples=4)
+    state = ledger.state_dict()
+    work(ledger, clock, step=7, hooks=2)
+    ledger.rewind(state)
+    work(ledger, clock, step=4, save=1)
+    third = ledger.read(steps=1, samples=4)
+    for read in (first, second, third):
+        shares = {name: value for name, value in read.items() if name.startswith("time/")}
+        assert sum(shares.values()) == pytest.approx(1.0)
+    assert "time/init" not in first and first["steps_per_s"] == pytest.approx(2 / 5)
+    assert third == {
+        "time/step": 0.8, "time/save": 0.2, "steps_per_s": 0.2, "samples_per_s": 0.8,
+    }  # fmt: skip
+
+
 def test_the_watchdog_is_told_what_is_done():
     told = []
     ledger = Ledger(Attempt(alive=told.append))

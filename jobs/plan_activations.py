@@ -9,6 +9,7 @@ Legend: B clips, C latent channels, T H W latent frames, rows, columns.
 import dataclasses
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from video_models.transformer.joint_config import JointTransformerConfig
 from video_platform.training.blocks import prepare_blocks
 from video_platform.training.config import TrainingConfig
 from video_platform.training.memory import Held
+from video_platform.training.optimizers import block_matrices
 from video_platform.training.peak import backward_peak, cast_parameters, without_numbers
 
 FEWEST_BLOCKS = {"num_layers": 2, "num_single_layers": 3}
@@ -89,8 +91,11 @@ def _shared(
         of_tokens = (tokens / parts - fewer) * (most - least) / (tokens - fewer)
         return max(int(least + of_tokens), 0) + sent
 
-    names = ("activations", "last_activations")
-    return dataclasses.replace(whole, **{name: of_rank(name) for name in names})
+    return dataclasses.replace(
+        whole,
+        activations=of_rank("activations"),
+        last_activations=of_rank("last_activations"),
+    )
 
 
 def trained_elements(network: Network, train: Trained) -> int:
@@ -127,7 +132,7 @@ def _extended(
 ) -> Held:
     """Count a transformer of few blocks, and a few more, and go on to all of them."""
 
-    def count(layers: Mapping[str, int]) -> Held:
+    def count(layers: Mapping[str, Any]) -> Held:
         config = dataclasses.replace(network.config, **layers)
         fewer = dataclasses.replace(network, config=config)
         return _count_transformer(fewer, how, (batch, *size), train)
@@ -177,8 +182,15 @@ class _Further:
 
     def of(self, name: str, blocks: int) -> float:
         """Return what so many blocks add to a figure."""
-        per_block = (getattr(self.other, name) - getattr(self.few, name)) / self.step
-        return float(blocks * per_block)
+        return self._grown(getattr(self.few, name), getattr(self.other, name), blocks)
+
+    def matrices(self, shape: tuple[int, int], blocks: int) -> float:
+        """Return how many matrices of a shape so many blocks add."""
+        few, other = (held.matrices.get(shape, 0) for held in (self.few, self.other))
+        return self._grown(few, other, blocks)
+
+    def _grown(self, few: int, other: int, blocks: int) -> float:
+        return blocks * (other - few) / self.step
 
 
 def _with_blocks(
@@ -195,11 +207,16 @@ def _with_blocks(
         wanted: how many there should be.
         further: what more of each kind add.
     """
-    figures = {}
-    for name in ("trained", "frozen", "activations"):
-        added = (each.of(name, wanted[kind] - layers[kind]) for kind, each in further.items())
-        figures[name] = int(getattr(few, name) + sum(added))
-    return dataclasses.replace(few, **figures)
+    more = {kind: wanted[kind] - layers[kind] for kind in further}
+    figures = {
+        name: int(getattr(few, name) + sum(further[kind].of(name, more[kind]) for kind in more))
+        for name in ("trained", "frozen", "activations")
+    }
+    matrices = {
+        shape: int(count + sum(further[kind].matrices(shape, more[kind]) for kind in more))
+        for shape, count in few.matrices.items()
+    }
+    return dataclasses.replace(few, matrices=matrices, **figures)
 
 
 def _count_transformer(
@@ -223,7 +240,16 @@ def counted(model: nn.Module, loss: Callable[[], Tensor]) -> Held:
         activations=peak,
         last_activations=peak,
         largest=max(size for size, trained in sizes if trained),
+        matrices=_matrices(model),
     )
+
+
+def _matrices(model: nn.Module) -> dict[tuple[int, int], int]:
+    """Count the matrices that Muon would turn, by shape; none where no blocks are named."""
+    if not hasattr(model, "block_names"):
+        return {}
+    shapes = (matrix.flatten(1).shape for matrix in block_matrices(model))
+    return dict(Counter((rows, columns) for rows, columns in shapes))
 
 
 def _denoise(

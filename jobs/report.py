@@ -144,24 +144,25 @@ def _seeds(clips: Sequence[JudgedClip]) -> int:
     return len({clip.seed for clip in clips if clip.question == clips[0].question}) if clips else 0
 
 
-def results_table(result: EvaluationResult) -> "Table":
-    """Return the rates as a table for a terminal: a row an attribute, a column a model."""
+def results_table(result: EvaluationResult, split: str) -> "Table":
+    """Return the rates of a split as a table for a terminal: a row a model, a column an attribute.
+
+    There may be many models, but there are few attributes.
+    """
     from rich.table import Table
 
-    title = f"{result.title}: clips that are right, {result.level:.0%} intervals"
-    table = Table("prompts", "attribute", title=title, title_justify="left")
+    names = list(dict.fromkeys(m.name for m in result.rates if m.split == split))
+    title = f"{split} prompts: clips that are right, {result.level:.0%} intervals"
+    table = Table("", title=title, title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right")
     for contender in result.contenders:
-        table.add_column(contender.name, justify="right")
-    for split in splits_of(result):
-        names = dict.fromkeys(m.name for m in result.rates if m.split == split)
-        for name in names:
-            bars = (
-                bar(find(result.rates, contender=contender.name, name=name, split=split))
-                for contender in result.contenders
-            )
-            cells = [f"{each.text} [dim]{each.bounds}[/dim]" if each else "" for each in bars]
-            table.add_row(split if name == next(iter(names)) else "", name, *cells)
-        table.add_section()
+        bars = (
+            bar(find(result.rates, contender=contender.name, name=name, split=split))
+            for name in names
+        )
+        cells = [f"{each.text} [dim]{each.bounds}[/dim]" if each else "" for each in bars]
+        table.add_row(contender.name, *cells)
     return table
 
 
@@ -187,8 +188,8 @@ def show(result: EvaluationResult) -> None:
     from rich.console import Console
 
     console = Console()
-    if result.rates:
-        console.print(results_table(result))
+    for split in splits_of(result) if result.rates else ():
+        console.print(results_table(result, split))
     for verdict in result.verdicts:
         console.print(verdict_lines(verdict), highlight=False)
     for gap in result.gaps:

@@ -49,11 +49,12 @@ SMALL = TransformerConfig(
 )
 LARGE = dataclasses.replace(SMALL, num_heads=8, head_dim=64, ffn_dim=2048, num_layers=4)
 TINY = dataclasses.replace(SMALL, num_heads=4, ffn_dim=512, num_layers=4)
+WIDE = dataclasses.replace(SMALL, num_layers=3)
 JOINT = JointTransformerConfig(
     latent_channels=8, text_dim=64, num_heads=4, head_dim=32, ffn_dim=512, num_layers=3,
     num_single_layers=9, num_refiner_layers=1,
 )  # fmt: skip
-NAMES = {SMALL: "small", LARGE: "large", TINY: "tiny", JOINT: "joint"}
+NAMES = {SMALL: "small", LARGE: "large", TINY: "tiny", WIDE: "wide", JOINT: "joint"}
 SIZE, CLIPS, WORDS, STEPS = (4, 16, 16), 2, 32, 2
 
 
@@ -126,6 +127,10 @@ def cases(ranks: int) -> list[Case]:
         case(**bf16, **offload, zero_stage=3),
         case(**bf16, **offload, zero_stage=3, offload_parameters="cpu"),
         case(ranks=ranks, optimizer="muon"),
+        case(ranks=ranks, optimizer="muon", **again),
+        case(ranks=ranks, optimizer="muon", **again, zero_stage=0),
+        case(ranks=ranks, optimizer="muon", **again, zero_stage=3),
+        case(ranks=ranks, optimizer="muon", **again, config=JOINT),
         case(ranks=ranks, optimizer="muon", zero_stage=2, config=TINY),
         case(**bf16, optimizer="muon"),
         case(**bf16, optimizer="radam"),

@@ -11,7 +11,16 @@ from jobs.plan import run
 from jobs.plan_search import Setting, worthwhile
 from jobs.pretrain_config import LoraConfig
 from jobs.recipe import Recipe
-from tests.benchmarks.plan_memory import JOINT, TINY, case, cases, count, forecast, in_processes
+from tests.benchmarks.plan_memory import (
+    JOINT,
+    TINY,
+    WIDE,
+    case,
+    cases,
+    count,
+    forecast,
+    in_processes,
+)
 from video_models.presets import TRANSFORMERS
 from video_models.transformer.costs import transformer_costs
 from video_platform.config import load_recipe
@@ -40,14 +49,12 @@ def test_memory_is_what_training_takes_within_a_tenth():
     again, adapters = {"activation_checkpointing": True}, {"train": LoraConfig(rank=4)}
     settings = [
         case(config=TINY),
-        case(config=TINY, **again),
-        case(config=TINY, optimizer="muon"),
+        case(config=WIDE, **again, optimizer="muon", micro=1),
         case(config=TINY, **adapters),
-        case(config=JOINT),
         case(config=JOINT, **again, micro=1),
     ]
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else it takes minutes
-        settings.append(case(config=TINY, precision="bf16"))
+        settings.append(case(config=TINY, **again, precision="bf16"))
     for setting, taken in zip(settings, in_processes(count, settings), strict=True):
         assert forecast(setting) == pytest.approx(taken, rel=0.1), str(setting)
 

@@ -10,6 +10,7 @@ from jobs.plan_activations import _count_transformer, deciding, held_by_transfor
 from jobs.plan_network import Network
 from jobs.plan_subject import subjects
 from jobs.recipe import Recipe
+from tests.benchmarks.plan_memory import TINY
 from tests.jobs.test_plan import RECIPES, WAN
 from tests.video_models.transformer.tiny_joint import CONFIG
 from video_models.formats import save_transformer
@@ -27,6 +28,7 @@ JOINT = """{latent_channels: 16, text_dim: 64, num_heads: 4, head_dim: 12, ffn_d
 CLIP = "{kind: clip, path: nowhere/clip, output: pooled}"
 T5 = "{kind: t5, path: nowhere/t5, max_tokens: 226}"
 SIZE = (21, 60, 104)
+AGAIN = {"activation_checkpointing": True}
 NO_PROMPTS = "pretrain.sample_prompts=[]"
 GIVEN = "layers={frame: {kind: given}, image: {kind: image, path: nowhere/clip}}"
 
@@ -84,14 +86,23 @@ def test_every_setting_of_the_engine_is_planned_for_a_joint_transformer(capsys):
     assert tree["chosen"]["fits"]
 
 
-def test_blocks_that_are_not_counted_take_what_those_before_them_do():
-    config = dataclasses.replace(CONFIG, num_layers=3, num_single_layers=5)
+@pytest.mark.parametrize(
+    ("config", "again"),
+    [
+        (dataclasses.replace(CONFIG, num_layers=3, num_single_layers=5), AGAIN),
+        (dataclasses.replace(CONFIG, num_layers=0, num_single_layers=6), {}),
+        (dataclasses.replace(CONFIG, num_layers=5), AGAIN | {"checkpoint_every_block": 2}),
+        (dataclasses.replace(TINY, num_layers=4), AGAIN | {"checkpoint_keeps": "products"}),
+    ],
+)
+def test_blocks_that_are_not_counted_take_what_those_before_them_do(config, again):
     network = Network(config=config, text_tokens=(5,))
-    knobs = TrainingConfig(steps=1, batch_size=1, micro_batch_size=1, activation_checkpointing=True)
+    knobs = TrainingConfig(steps=1, batch_size=1, micro_batch_size=1, **again)
     found = held_by_transformer(network, (4, 16, 16), knobs, batch=1)
     counted = _count_transformer(network, deciding(knobs), (1, 4, 16, 16), "all")
-    assert found.trained == counted.trained == joint_parameter_count(config)
+    assert found.trained == counted.trained == network.parameters
     assert found.activations == counted.activations
+    assert found.matrices == counted.matrices
     assert 0 < found.last_activations < counted.activations
 
 

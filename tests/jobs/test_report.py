@@ -166,10 +166,10 @@ def test_numbers_are_written_as_people_read_them():
     assert (difference.text, difference.bounds) == ("\u22125", "\u221212 to 0")
 
 
-def test_the_terminal_table_has_a_row_an_attribute_and_split(result):
-    table = results_table(result)
-    assert table.row_count == 4
-    assert [column.header for column in table.columns] == ["prompts", "attribute", *NAMES]
+def test_the_terminal_tables_have_a_row_a_model_and_a_column_an_attribute(result):
+    table = results_table(result, "trained")
+    assert [column.header for column in table.columns] == ["", "binding", "direction"]
+    assert list(table.columns[0].cells) == list(NAMES)
 
 
 def test_the_share_of_the_gap_is_told(result):

@@ -71,7 +71,8 @@ def parameters_of_joint(c):
     single += linear(D, c.ffn_dim) + linear(D + c.ffn_dim, D)
     refiner = 4 * linear(D, D) + 4 * D + linear(D, 4 * D) + linear(4 * D, D) + linear(D, 2 * D)
     number = two_layers(256, D)
-    text = linear(c.text_dim, D) + number + two_layers(c.text_dim, D)
+    text = linear(c.text_dim, D)
+    text += number + two_layers(c.text_dim, D) if c.num_refiner_layers else 0
     ends = linear(patch * (c.latent_channels + c.condition_channels), D)
     ends += number * (2 if c.guidance_embedding else 1)
     ends += two_layers(c.pooled_dim, D) if c.pooled_dim else 0

@@ -16,6 +16,8 @@ measured (`python -m tests.benchmarks.plan_memory`). N parameters in a type of e
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 from video_platform.training.config import TrainingConfig
 from video_platform.training.ema import decays_of
@@ -24,8 +26,6 @@ from video_platform.training.zero import LARGEST_BUCKET
 
 LIVE_PARAMETERS = 1_000_000_000
 """Parameters that stage 3 keeps whole before it lets go of some (`stage3_max_live_parameters`)."""
-TURNED_BYTES = 24
-"""Bytes that Muon needs of each element while it makes a batch of matrices orthogonal."""
 ALL_REDUCE_ELEMENTS = 500_000_000
 """Elements that stage 0 lays side by side to add them up over the ranks."""
 
@@ -45,6 +45,8 @@ class Held:
     """Bytes that are left of that when the last block, the first of the network, goes backward."""
     largest: int = 0
     """Elements of the largest parameter."""
+    matrices: Mapping[tuple[int, int], int] = dataclasses.field(default_factory=dict)
+    """How many matrices of each shape the blocks have that are trained; see `block_matrices`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,10 +139,7 @@ class _Engine:
         self._offload = config.offload_optimizer == "cpu"
         self._averages = len(decays_of(config))
         self._offload_weights = config.offload_parameters == "cpu"
-        self._turning = 0
-        if config.optimizer == "muon":
-            at_once = max(min(ELEMENTS_AT_ONCE, held.trained // 2), held.largest)
-            self._turning = TURNED_BYTES * at_once
+        self._muon = config.optimizer == "muon"
         self._part = held.trained / (world if self._stage else 1)
         """Elements whose optimiser state a rank has."""
 
@@ -179,6 +178,7 @@ class _Engine:
         start = Parts(gradients=self._gradients(), buckets=self._buckets())
         if self._stage == 0:
             flat = 4.0 * min(self._held.trained, ALL_REDUCE_ELEMENTS)
+            flat = max(flat - self._turning(), 0)  # gone before anything is turned
             moved = Parts(gradients=4.0 * self._held.trained, workspace=flat)
         elif self._offload:
             moved = start
@@ -190,7 +190,7 @@ class _Engine:
                 start = dataclasses.replace(start, buckets=0)
             wide = 4 * part if element == 2 else 0  # gradients in fp32
             moved = Parts(gradients=element * part, workspace=element * part + wide)
-        moved = dataclasses.replace(moved, workspace=moved.workspace + self._turning)
+        moved = dataclasses.replace(moved, workspace=moved.workspace + self._turning())
         return self._on_device(max(start, moved, key=lambda parts: parts.total))
 
     def host(self) -> Parts:
@@ -206,6 +206,20 @@ class _Engine:
             gradients=gradients,
             buckets=self._element * self._part if self._stage < 3 else 0,
             workspace=4 * self._part if self._stage == 2 else 0,
+        )
+
+    def _turning(self) -> float:
+        """Return what Muon needs while it makes the largest of its batches orthogonal."""
+        if not self._muon:
+            return 0
+        shares = self._world if self._stage in (1, 2) else 1
+        split = self._stage == 3 and self._world > 1  # then the ranks hold parts of each
+        return max(
+            (
+                _turned_bytes(shape, -(-count // shares)) + 4 * split * _at_once(shape, count)
+                for shape, count in self._held.matrices.items()
+            ),
+            default=0,
         )
 
     def _whole(self) -> float:
@@ -238,3 +252,19 @@ class _Engine:
         both = zip(dataclasses.astuple(standing), dataclasses.astuple(moving), strict=True)
         names = [field.name for field in dataclasses.fields(Parts)]
         return Parts(**dict(zip(names, map(sum, both), strict=True)))
+
+
+def _at_once(shape: tuple[int, int], count: int) -> int:
+    """Return the elements of the matrices of a shape that Muon turns together."""
+    size = math.prod(shape)
+    return size * min(count, max(1, ELEMENTS_AT_ONCE // size))
+
+
+def _turned_bytes(shape: tuple[int, int], count: int) -> float:
+    """Return what `orthogonalise` needs for a batch, in float32; a GPU needs about half.
+
+    A matrix is held in its own form, scaled, multiplied by `a`, as what is added to that and as the
+    sum; before that the first three, and its square in four forms.
+    """
+    square = min(shape) / max(shape)  # size of X X^T over that of X
+    return 4 * max(5 + square, 3 + 4 * square) * _at_once(shape, count)

@@ -64,7 +64,7 @@ def open_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
         TrainingError: Muon is asked for a network that names no blocks.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    turned = _block_matrices(module) if config.optimizer == "muon" else []
+    turned = block_matrices(module) if config.optimizer == "muon" else []
     known = {id(parameter) for parameter in turned}
     rest = [parameter for parameter in trained if id(parameter) not in known]
     groups = [
@@ -83,7 +83,12 @@ def open_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     return Muon(turned, adam, momentum=config.muon_momentum, weight_decay=config.weight_decay)
 
 
-def _block_matrices(module: nn.Module) -> list[nn.Parameter]:
+def block_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return what Muon turns of a network.
+
+    Raises:
+        TrainingError: it names no blocks.
+    """
     names = getattr(module, "block_names", None)
     if names is None:
         raise TrainingError(

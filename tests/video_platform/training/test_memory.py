@@ -1,11 +1,15 @@
 """What a rank holds: less with every stage, and what is offloaded lies in the machine."""
 
+import dataclasses
 import itertools
 
 import pytest
+import torch
 
 from video_platform.training.config import TrainingConfig
 from video_platform.training.memory import Held, rank_memory
+from video_platform.training.optimizers import ELEMENTS_AT_ONCE, orthogonalise
+from video_platform.training.peak import PeakMemory, without_numbers
 
 N = 10**9
 HELD = Held(trained=N, activations=8 * N, last_activations=N, largest=10**7)
@@ -64,3 +68,28 @@ def test_the_update_can_be_the_worst_moment():
     memory = needs(world=1, held=Held(trained=N), micro_batches=2, precision="bf16", zero_stage=2)
     assert memory.device == memory.update.device
     assert memory.update.device.workspace == 6 * N
+
+
+def turning(shape, count, **knobs):
+    """Return what Muon needs besides what AdamW does while the weights are changed."""
+    held = dataclasses.replace(HELD, matrices={shape: count, (1, 8): count})
+    muon, adamw = (needs(held=held, optimizer=name, **knobs) for name in ("muon", "adamw"))
+    return muon.update.device.workspace - adamw.update.device.workspace
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (256, 200), (64, 256), (1024, 128)])
+def test_muon_needs_what_turning_its_largest_batch_takes(shape):
+    with without_numbers(), PeakMemory() as taken:
+        matrices = [torch.empty(shape) for _ in range(5)]
+        before = taken.alive_bytes
+        orthogonalise(torch.stack(matrices))
+    of_batch = taken.peak_bytes - before
+    assert turning(shape, 5, world=1) == pytest.approx(of_batch, rel=0.01)
+    shared = turning(shape, 40, world=8, zero_stage=2)
+    assert shared == pytest.approx(of_batch, rel=0.01), "each rank turns its own"
+
+
+def test_muon_turns_no_more_at_once_than_it_may_unless_one_matrix_is_larger():
+    most, larger = turning((1024, 1024), 99, world=1), turning((4096, 4096), 99, world=1)
+    assert (most, larger) == (28 * ELEMENTS_AT_ONCE, 28 * 4096**2)
+    assert turning((4096, 4096), 99, zero_stage=3) == 32 * 4096**2, "parts are gathered besides"

@@ -171,8 +171,14 @@ class Plain:
         return reported
 
 
-def furthest(weights, module):
-    return max(float((weights[n] - p.detach()).abs().max()) for n, p in module.named_parameters())
+def distance(weights, module):
+    """Return the root mean square difference of all weights.
+
+    Adam makes a step of a gradient that is zero but for rounding, whichever sign that has: single
+    weights may differ by the learning rate, the more so the less the processor's sums agree.
+    """
+    steps = [(weights[n] - p.detach()).flatten() for n, p in module.named_parameters()]
+    return float(torch.cat(steps).square().mean().sqrt())
 
 
 def game(folder):
@@ -189,8 +195,8 @@ def game(folder):
             report=lambda done, scalars, logged=logged: logged.append(scalars),
         )  # fmt: skip
         report[f"stage {stage}"] = {
-            "autoencoder": furthest(step.engine.full_parameters(), plain.model),
-            "discriminator": furthest(step.adversary.engine.full_parameters(), plain.critic),
+            "autoencoder": distance(step.engine.full_parameters(), plain.model),
+            "discriminator": distance(step.adversary.engine.full_parameters(), plain.critic),
             "losses": [scalars["loss"] for scalars in logged],
             "plain losses": losses,
             "names": [sorted(scalars) for scalars in logged],

@@ -11,13 +11,13 @@ if (($#)); then
   exec pytest -q "$@"
 fi
 
-# Two at once: tests of jobs and faults spend half of their time waiting for processes to start.
+# Two at once: tests of jobs spend half of their time waiting for processes to start.
 log="$(mktemp)"
-pytest -q tests/jobs tests/faults >"$log" 2>&1 &
+pytest -q tests/jobs tests/pipelines >"$log" 2>&1 &
 jobs=$!
 trap 'kill "$jobs" 2>/dev/null || true; rm -f "$log"' EXIT
 status=0
-pytest -q tests --ignore=tests/jobs --ignore=tests/faults || status=$?
+pytest -q tests --ignore=tests/jobs --ignore=tests/pipelines || status=$?
 wait "$jobs" || status=$?
 cat "$log"
 exit "$status"

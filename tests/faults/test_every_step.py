@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.faults.mayhem import check_exactly_once
 from tests.faults.proxy import FaultyS3
@@ -51,6 +52,7 @@ def test_a_job_may_die_at_any_step_on_a_disk(tmp_path):
     assert steps > 20
 
 
+@pytest.mark.slow
 def test_a_job_may_die_at_any_step_in_s3(s3_url, s3_server):
     with FaultyS3(s3_server) as proxy:
         written, killed = [0], [0]

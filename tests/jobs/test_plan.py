@@ -45,6 +45,7 @@ def printed(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_memory_is_what_training_takes_within_a_tenth():
     again, adapters = {"activation_checkpointing": True}, {"train": LoraConfig(rank=4)}
     settings = [

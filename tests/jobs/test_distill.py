@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.distill import plan
+from jobs.distill import check_text_only, plan
 from jobs.distill_config import DistillSection
 from jobs.distill_stage import (
     SAMPLERS,
@@ -15,6 +15,7 @@ from jobs.distill_stage import (
     StageConfig,
     lineage,
 )
+from pipelines.model_folder import FramesInput
 from tests.jobs.distill_ranks import CASES
 from tests.jobs.latent_cache import fill
 from tests.tiny import make_autoencoder, make_card, make_model, make_student_card
@@ -53,6 +54,13 @@ def report(tmp_path_factory):
     fill(f"{folder}/cache", 16, maker=fingerprint(model), encoder=encoder, shapes=[(4, 2, 4, 4)])
     script = Path(__file__).with_name("distill_ranks.py")
     return launch(folder, 2, "methods", script=script)["methods"]
+
+
+def test_a_teacher_that_is_given_frames_is_refused_by_name():
+    given = FramesInput(ways=((1, 0),), required=True)
+    check_text_only(make_card())
+    with pytest.raises(ConfigError, match=r"is given frames; .* distill\.teacher"):
+        check_text_only(dataclasses.replace(make_card(), given=given))
 
 
 def test_every_method_of_the_table_has_a_stage():

@@ -171,6 +171,10 @@ class Plain:
         return reported
 
 
+def furthest(weights, module):
+    return max(float((weights[n] - p.detach()).abs().max()) for n, p in module.named_parameters())
+
+
 def distance(weights, module):
     """Return the root mean square difference of all weights.
 
@@ -195,7 +199,7 @@ def game(folder):
             report=lambda done, scalars, logged=logged: logged.append(scalars),
         )  # fmt: skip
         report[f"stage {stage}"] = {
-            "autoencoder": distance(step.engine.full_parameters(), plain.model),
+            "autoencoder": furthest(step.engine.full_parameters(), plain.model),
             "discriminator": distance(step.adversary.engine.full_parameters(), plain.critic),
             "losses": [scalars["loss"] for scalars in logged],
             "plain losses": losses,

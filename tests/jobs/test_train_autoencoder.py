@@ -54,8 +54,8 @@ def pair(tmp_path_factory):
 def test_the_game_on_two_ranks_equals_a_plain_pytorch_loop(pair, stage):
     report = pair["game"][f"stage {stage}"]
     assert report["losses"] == pytest.approx(report["plain losses"], abs=1e-5)
-    assert report["autoencoder"] < 5e-6
-    assert report["discriminator"] < 5e-5
+    assert report["autoencoder"] < 2e-5
+    assert report["discriminator"] < 2e-5
 
 
 def test_scalars_of_the_game_are_reported_from_its_first_step_on(pair):
